@@ -308,17 +308,17 @@ fn attempted(
     match outcome {
         Outcome::Accepted => accepted(delivery, form, now),
         Outcome::Gone { .. } => match verdict {
-            Some(Verdict::Dead) => Step {
-                prune: true,
-                ..closed(delivery, State::Gone, vec![Tell::Gone, Tell::SubscriptionEnded])
-            },
+            Some(Verdict::Dead) => {
+                Step { prune: true, ..closed(delivery, State::Gone, vec![Tell::Gone, Tell::SubscriptionEnded]) }
+            }
             Some(Verdict::Stale | Verdict::Unproven) | None => retry(outcome),
         },
         Outcome::Invalid if raw_owed => toast_at(delivery, now),
         Outcome::Invalid => failed(delivery, Failure::Invalid),
-        Outcome::Throttled { scope: Scope::Device, after } if raw_owed => {
-            toast_at(delivery, now.plus(after.unwrap_or_default().clamp(fallback::AFTER_REFUSAL, retry::MAX_RETRY_AFTER)))
-        }
+        Outcome::Throttled { scope: Scope::Device, after } if raw_owed => toast_at(
+            delivery,
+            now.plus(after.unwrap_or_default().clamp(fallback::AFTER_REFUSAL, retry::MAX_RETRY_AFTER)),
+        ),
         Outcome::Throttled { .. }
         | Outcome::Unavailable { .. }
         | Outcome::Misconfigured

@@ -149,7 +149,13 @@ mod tests {
         check(&full, Platform::Android, Mode::Send, day, Fallback::NotOwed(NotOwed::NotIos));
 
         for priority in [Priority::None, Priority::Low] {
-            check(&Content { priority, ..asked() }, Platform::Ios, Mode::Send, day, Fallback::NotOwed(NotOwed::NotHigh));
+            check(
+                &Content { priority, ..asked() },
+                Platform::Ios,
+                Mode::Send,
+                day,
+                Fallback::NotOwed(NotOwed::NotHigh),
+            );
         }
         let shown = Content { payload: Payload { raw: Some("{}".to_owned()), visual: Some(visual()) }, ..asked() };
         check(&shown, Platform::Ios, Mode::Send, day, Fallback::NotOwed(NotOwed::Visible));

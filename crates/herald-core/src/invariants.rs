@@ -121,8 +121,12 @@ pub fn no_needless_toast(promise: &Promise, trace: &[Fact]) -> Result<(), Broken
         match fact {
             Fact::Receipt(at) if *at < deadline => in_time = true,
             Fact::Pushed(Form::Toast, _) if in_time => return Err(Broken::NeedlessToast),
-            Fact::Pushed(..) | Fact::Accepted(..) | Fact::Refused(..) | Fact::Receipt(_) | Fact::Fault => {}
-            Fact::Closed(..) => {}
+            Fact::Pushed(..)
+            | Fact::Accepted(..)
+            | Fact::Refused(..)
+            | Fact::Receipt(_)
+            | Fact::Fault
+            | Fact::Closed(..) => {}
         }
     }
     Ok(())

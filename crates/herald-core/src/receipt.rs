@@ -180,7 +180,8 @@ mod tests {
     #[test]
     fn a_capability_that_is_not_right_is_refused_with_its_reason() {
         let good = sign("k1", KEY, delivery(), EXPIRES);
-        let check = |capability: &str, now, error| assert_eq!(verify(known, capability, now), Err(error), "{capability}");
+        let check =
+            |capability: &str, now, error| assert_eq!(verify(known, capability, now), Err(error), "{capability}");
         check(&good, EXPIRES, CapabilityError::Expired);
         check(&sign("k2", KEY, delivery(), EXPIRES), BEFORE, CapabilityError::UnknownKey);
         check(&sign("k1", b"another key", delivery(), EXPIRES), BEFORE, CapabilityError::Forged);
@@ -195,7 +196,13 @@ mod tests {
 
     #[test]
     fn an_expiry_is_rounded_up_and_saturates() {
-        let at = |micros| verify(known, &sign("k1", KEY, delivery(), Timestamp::from_micros(1_500_000)), Timestamp::from_micros(micros));
+        let at = |micros| {
+            verify(
+                known,
+                &sign("k1", KEY, delivery(), Timestamp::from_micros(1_500_000)),
+                Timestamp::from_micros(micros),
+            )
+        };
         assert_eq!(at(1_999_999), Ok(delivery()));
         assert_eq!(at(2_000_000), Err(CapabilityError::Expired));
         let forever = sign("k1", KEY, delivery(), Timestamp::from_micros(i64::MAX));

@@ -53,7 +53,8 @@ const UNAVAILABLE: Outcome = Outcome::Unavailable { after: None };
 
 #[test]
 fn an_accepted_raw_that_is_owed_a_toast_is_watched_until_acceptance_plus_delay() {
-    let step = check(&owed(), came_to(Form::Raw, Outcome::Accepted), 5, (State::Watching, Form::Toast, Some(65), Some(65)));
+    let step =
+        check(&owed(), came_to(Form::Raw, Outcome::Accepted), 5, (State::Watching, Form::Toast, Some(65), Some(65)));
     assert_eq!(step.queue(Lane::High), DispatchQueue::Fallback);
     // Moved beyond the notification's life the toast would never be sent: the first deadline stays.
     let short = Delivery { expires_at: at(64), ..owed() };
@@ -96,7 +97,8 @@ fn a_raw_throttled_for_the_device_becomes_a_toast_after_ten_seconds() {
 #[test]
 fn an_invalid_raw_that_is_owed_a_toast_becomes_one_at_once_and_anything_else_fails() {
     check(&owed(), came_to(Form::Raw, Outcome::Invalid), 5, (State::Due, Form::Toast, Some(5), Some(5)));
-    for (delivery, form) in [(owed(), Form::Toast), (unowed(Form::Raw), Form::Raw), (unowed(Form::Alert), Form::Alert)] {
+    for (delivery, form) in [(owed(), Form::Toast), (unowed(Form::Raw), Form::Raw), (unowed(Form::Alert), Form::Alert)]
+    {
         let step = step(&delivery, came_to(form, Outcome::Invalid), at(5)).unwrap();
         assert_eq!((step.state, step.failure), (State::Failed, Some(Failure::Invalid)));
     }

@@ -20,12 +20,9 @@
 
 use serde_json::Value;
 
-use super::fcm::{printable, retry_after};
+use super::words::{printable, retry_after};
 use super::{Answer, Classified, Outcome, Scope};
 use crate::time::Timestamp;
-
-#[cfg(test)]
-mod tests;
 
 /// What a documented reason means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,3 +147,6 @@ fn by_status(status: u16, since: Option<Timestamp>, after: Option<std::time::Dur
         _ => Outcome::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,17 +28,11 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
 
+use super::words::{bounded, printable, retry_after};
 use super::{Answer, Classified, Outcome, Scope};
 use crate::time::Timestamp;
 
-#[cfg(test)]
-mod tests;
-
-/// No wait that a provider asks for is longer: it would outlive most reasons for it, and a wrong one would silence an app.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// What Google asks for when a 429 has no `Retry-After`.
 const DEFAULT_THROTTLE: Duration = Duration::from_secs(60);
 const FCM_ERROR: &str = "google.firebase.fcm.v1.FcmError";
@@ -175,24 +169,5 @@ fn is_a(detail: &Value, kind: &str) -> bool {
     name.rsplit('/').next() == Some(kind)
 }
 
-/// The `Retry-After` header: seconds, or an HTTP date (RFC 9110 §10.2.3) as the time left until it. Never longer than
-/// [`MAX_RETRY_AFTER`]; none if it is neither.
-pub(super) fn retry_after(answer: &Answer, now: Timestamp) -> Option<Duration> {
-    let text = answer.retry_after.as_deref()?.trim();
-    let wait = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        // Digits that overflow are still "very long".
-        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
-    } else {
-        Timestamp::from(OffsetDateTime::parse(text, &Rfc2822).ok()?).since(now)
-    };
-    Some(wait.min(MAX_RETRY_AFTER))
-}
-
-/// An undocumented word, fit for a trace: 64 printable characters of it.
-pub(super) fn printable(text: &str) -> String {
-    bounded(text, 64)
-}
-
-fn bounded(text: &str, limit: usize) -> String {
-    text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(limit).collect()
-}
+#[cfg(test)]
+mod tests;

@@ -4,10 +4,12 @@
 //! [`fcm::classify`]) and never becomes a string, a bool or an HTTP status again: [`crate::delivery`], [`crate::retry`],
 //! [`crate::prune`], [`crate::breaker`] and the metrics all `match` on it without `_`.
 //!
-//! An answer nobody documented is classified by its status, is never dropped and never prunes a token.
+//! An answer nobody documented is classified by its status. It is never lost sight of (the attempt keeps its words), and
+//! prunes a token only with the mass-failure guard's leave.
 
 pub mod apns;
 pub mod fcm;
+mod words;
 
 use std::time::Duration;
 

@@ -135,3 +135,6 @@ pub fn collapse_id(notification: &Notification) -> String {
     }
     URL_SAFE_NO_PAD.encode(hash.finalize())
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -68,8 +68,8 @@ fn body(whole: Herald<'_>, visual: Option<&Visual>) -> Vec<u8> {
         }
         if let Some(visual) = visual.filter(|_| herald.fetch) {
             let frame = encode(&herald, Some(Shown::empty(visual))).len();
-            let room = MAX_PAYLOAD_BYTES.saturating_sub(frame);
-            if let Some(shown) = Shown::within(visual, room, json_bytes) {
+            let room = MAX_PAYLOAD_BYTES.checked_sub(frame);
+            if let Some(shown) = room.and_then(|room| Shown::within(visual, room, json_bytes)) {
                 return encode(&herald, Some(shown));
             }
         }
@@ -105,3 +105,6 @@ enum Aps<'a> {
         content_available: u8,
     },
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,8 +75,8 @@ fn fit<'a>(whole: Herald<'a>, visual: Option<&'a Visual>, tag: &str) -> (String,
         }
         if let Some(visual) = visual.filter(|_| herald.fetch) {
             let frame = payload_bytes(&text, Some(&Shown::empty(visual)), tag);
-            let room = MAX_PAYLOAD_BYTES.saturating_sub(frame);
-            if let Some(shown) = Shown::within(visual, room, plain_bytes) {
+            let room = MAX_PAYLOAD_BYTES.checked_sub(frame);
+            if let Some(shown) = room.and_then(|room| Shown::within(visual, room, plain_bytes)) {
                 return (text, Some(shown));
             }
         }
@@ -128,3 +128,6 @@ struct Notification<'a> {
     shown: Shown<'a>,
     tag: &'a str,
 }
+
+#[cfg(test)]
+mod tests;
