@@ -1,0 +1,44 @@
+//! The way of a notification, from the queue to the phone: reads like design §2.
+//!
+//! ```text
+//! requests ─▶ intake ─▶ resolve ─▶ push ─▶ record
+//!                                   ▲         │
+//!                                 take        ▼
+//!                                   ▲       store ◀── receipts
+//!               hints ◀── clock ◀── due ──────┘
+//! ```
+//! The queue brings work in; the store remembers it; a take allows a push. [`intake`] and [`take`] are the only places
+//! where a delivery becomes this worker's; [`push`] hands it to a provider; [`record`] writes what came of it; the
+//! [`clock`] re-enqueues what is due. Everything that decides is in `herald-core`; here bytes are moved.
+//!
+//! Nothing here keeps work in memory alone: whatever is lost with the process is in the broker (unacked) or in the store
+//! (a lease that ends).
+
+pub mod settings;
+
+mod alone;
+mod apps;
+mod batch;
+mod budget;
+mod clock;
+mod drain;
+mod events;
+mod intake;
+mod isolation;
+mod lease;
+mod parked;
+mod provider;
+mod push;
+mod rate;
+mod receipts;
+mod record;
+mod resolve;
+mod take;
+mod tell;
+mod way;
+
+pub use alone::do_alone;
+pub use drain::{Drained, run};
+pub use isolation::{Carried, Isolated, Verdict};
+pub use tell::teller;
+pub use way::Worker;

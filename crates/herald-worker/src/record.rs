@@ -1,0 +1,321 @@
+//! Record: what came of each take is written, and what follows from it is decided.
+//!
+//! The last step of the way. What has arrived while the last batch was written is the next batch (group commit). Facts
+//! (attempts, dead tokens) are always written; the state only while the delivery is still at the take's version. A permit
+//! is given back when its record is committed, so a store that is away stops new pushes by itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use herald_core::breaker::Trip;
+use herald_core::delivery::{Event, State, Step, step};
+use herald_core::event::{OutboxEvent, Subject, cloud_event};
+use herald_core::ids::AppId;
+use herald_core::outcome::Outcome;
+use herald_core::prune::{self, Leave, MassFailureGuard, Verdict};
+use herald_core::subscription::Provider;
+use herald_core::time::Timestamp;
+use herald_metrics::{BatchStep, CancelledBy};
+use herald_store::{Attempt, Record, Recorded, StoreError};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::apps::AppRuntime;
+use crate::batch::{GaveUp, until_answered};
+use crate::push::{Attempted, Done, End};
+use crate::tell;
+use crate::way::Way;
+
+/// Records in one transaction.
+const MAX_BATCH: usize = 250;
+
+/// Rows moved to a pause's end by one statement, and statements at most: what is left finds the breaker open.
+const MOVE_STEP: i64 = 1_000;
+const MAX_MOVES: usize = 20;
+/// What a pause held comes back spread over this long.
+const MOVE_JITTER: Duration = Duration::from_secs(1);
+
+/// A provider of an app.
+type Gate = (AppId, Provider);
+
+/// Records until every push has ended (`ended`) and been recorded. `give_up` ends the tries on a store that is away.
+pub(crate) async fn run(
+    way: Arc<Way>,
+    mut done: mpsc::Receiver<Done>,
+    ended: CancellationToken,
+    give_up: CancellationToken,
+) {
+    let mut batch = Vec::with_capacity(MAX_BATCH);
+    let mut guard = GuardCounts::default();
+    loop {
+        let received = tokio::select! {
+            // In this order, so that nothing that has arrived is left behind.
+            biased;
+            received = done.recv_many(&mut batch, MAX_BATCH) => received,
+            () = ended.cancelled(), if !done.is_closed() => {
+                done.close();
+                continue;
+            }
+        };
+        if received == 0 {
+            return;
+        }
+        way.metrics.batch(BatchStep::Record, received);
+        commit(&way, std::mem::take(&mut batch), &mut guard, &give_up).await;
+    }
+}
+
+/// Answers that the mass-failure guard counts and that the store has not been told yet.
+#[derive(Debug, Default)]
+struct GuardCounts(HashMap<Gate, MassFailureGuard>);
+
+impl GuardCounts {
+    fn note(&mut self, gate: Gate, outcome: Outcome) {
+        let counts = self.0.entry(gate).or_default();
+        match outcome {
+            Outcome::Accepted => counts.accepted += 1,
+            Outcome::Gone { guarded: true, .. } => counts.suspect += 1,
+            Outcome::Gone { guarded: false, .. }
+            | Outcome::Invalid
+            | Outcome::Misconfigured
+            | Outcome::Unauthorized
+            | Outcome::Throttled { .. }
+            | Outcome::Unavailable { .. }
+            | Outcome::NotSent
+            | Outcome::Unknown => {}
+        }
+    }
+}
+
+async fn commit(way: &Arc<Way>, batch: Vec<Done>, guard: &mut GuardCounts, stop: &CancellationToken) {
+    let now = way.clock.now();
+    let mut trips: HashMap<Gate, (Trip, Timestamp, String)> = HashMap::new();
+    for done in &batch {
+        if let End::Attempted(attempted) = &done.end {
+            observe(way, done, attempted, guard, &mut trips, now);
+        }
+    }
+    let sums = guard_sums(way, guard, stop).await;
+    for ((app, provider), sum) in &sums {
+        if sum.leave() == Leave::Trip
+            && let Some(runtime) = way.apps.get(app)
+        {
+            let (trip, until) = runtime.trip(*provider, now);
+            let detail =
+                format!("{} of {} answers say that the token is dead", sum.suspect, sum.suspect + sum.accepted);
+            trips.insert((app.clone(), *provider), (trip, until, detail));
+        }
+    }
+    let steps: Vec<(Done, Step)> = batch.into_iter().filter_map(|done| decide(way, done, &sums, now)).collect();
+    write(way, steps, now, stop).await;
+    for ((app, provider), (trip, until, detail)) in trips {
+        pause(way, &app, provider, trip, until, &detail).await;
+    }
+}
+
+/// Counts an attempt, and shows it to the breaker.
+fn observe(
+    way: &Way,
+    done: &Done,
+    attempted: &Attempted,
+    guard: &mut GuardCounts,
+    trips: &mut HashMap<Gate, (Trip, Timestamp, String)>,
+    now: Timestamp,
+) {
+    let Some(provider) = done.taken.subscription.platform.provider() else { return };
+    let classified = &attempted.classified;
+    let outcome = classified.outcome;
+    way.metrics.attempted(provider, attempted.form, outcome, classified.reason, attempted.took);
+    let notification = &done.taken.notification;
+    if outcome == Outcome::Accepted {
+        way.metrics.accepted_after(done.taken.delivery.lane, now.since(done.taken.received_at));
+    }
+    let gate = (notification.app.clone(), provider);
+    guard.note(gate.clone(), outcome);
+    if let Some(app) = way.apps.get(&notification.app)
+        && let Some((trip, until)) = app.observe(provider, outcome, now)
+    {
+        let words = classified.detail.as_deref().or(classified.reason).unwrap_or("no answer");
+        let detail = classified.status.map_or_else(|| words.to_owned(), |status| format!("{status} {words}"));
+        trips.insert(gate, (trip, until, detail));
+    }
+}
+
+/// The guard's sums over all replicas, for the providers that gave a guarded answer just now. Asked only then: a healthy
+/// provider costs nothing.
+async fn guard_sums(way: &Way, guard: &mut GuardCounts, stop: &CancellationToken) -> HashMap<Gate, MassFailureGuard> {
+    let mut sums = HashMap::new();
+    let suspects: Vec<Gate> =
+        guard.0.iter().filter(|(_, counts)| counts.suspect > 0).map(|(gate, _)| gate.clone()).collect();
+    for gate in suspects {
+        let counts = guard.0.remove(&gate).unwrap_or_default();
+        let sum = until_answered("guard_count", stop, || {
+            way.store.guard_count(&gate.0, gate.1, counts.accepted, counts.suspect)
+        })
+        .await;
+        // Without the sum nothing is proven, and nothing is pruned.
+        if let Ok((accepted, suspect)) = sum {
+            sums.insert(gate, MassFailureGuard { accepted, suspect });
+        }
+    }
+    sums
+}
+
+/// What happens next to one delivery. An impossible pair is logged and counted; the lease brings the delivery back.
+fn decide(way: &Way, done: Done, sums: &HashMap<Gate, MassFailureGuard>, now: Timestamp) -> Option<(Done, Step)> {
+    let event = match &done.end {
+        End::NotPushed(event) => *event,
+        End::Attempted(attempted) => Event::Attempted {
+            form: attempted.form,
+            outcome: attempted.classified.outcome,
+            verdict: verdict(&done, attempted.classified.outcome, sums),
+            jitter: jitter(&done),
+        },
+    };
+    match step(&done.taken.delivery, event, now) {
+        Ok(step) => Some((done, step)),
+        Err(impossible) => {
+            way.metrics.impossible_transition();
+            error!(delivery.id = %done.taken.delivery.id, error = %impossible, "impossible transition; nothing is written");
+            None
+        }
+    }
+}
+
+fn verdict(done: &Done, outcome: Outcome, sums: &HashMap<Gate, MassFailureGuard>) -> Option<Verdict> {
+    let provider = done.taken.subscription.platform.provider()?;
+    let gate = (done.taken.notification.app.clone(), provider);
+    let guard = sums.get(&gate).copied().unwrap_or_default();
+    prune::judge(outcome, done.taken.subscription.confirmed_at, guard)
+}
+
+/// Entropy for the retry: the low bits of a random (v7) id and the version are random enough to spread a burst.
+fn jitter(done: &Done) -> f64 {
+    let bits =
+        (done.taken.delivery.id.0.as_u128() as u32) ^ (done.taken.delivery.version as u32).wrapping_mul(0x9E37_79B9);
+    f64::from(bits) / (f64::from(u32::MAX) + 1.0)
+}
+
+async fn write(way: &Arc<Way>, steps: Vec<(Done, Step)>, now: Timestamp, stop: &CancellationToken) {
+    let mut stack = vec![steps];
+    while let Some(mut part) = stack.pop() {
+        if part.is_empty() {
+            continue;
+        }
+        let records: Vec<Record> = part.iter().map(|(done, step)| record_of(way, done, step, now)).collect();
+        match until_answered("record", stop, || way.store.record(&records)).await {
+            Ok(recorded) => {
+                part.iter().zip(&recorded).for_each(|((done, step), recorded)| count(way, done, step, recorded))
+            }
+            Err(GaveUp::Stopped) => return,
+            Err(GaveUp::Refused(refused)) if part.len() == 1 => {
+                error!(delivery.id = %part[0].0.taken.delivery.id, error = %refused, "the store refuses a record; the lease will end");
+            }
+            Err(GaveUp::Refused(_)) => {
+                let rest = part.split_off(part.len() / 2);
+                stack.push(rest);
+                stack.push(part);
+            }
+        }
+    }
+}
+
+fn record_of(way: &Way, done: &Done, step: &Step, now: Timestamp) -> Record {
+    let taken = &done.taken;
+    let attempt = match &done.end {
+        End::NotPushed(_) => None,
+        End::Attempted(attempted) => Some(Attempt {
+            form: attempted.form,
+            at: attempted.at,
+            took_ms: u32::try_from(attempted.took.as_millis()).unwrap_or(u32::MAX),
+            outcome: attempted.classified.outcome.as_str().into(),
+            status: attempted.classified.status,
+            reason: attempted.classified.reason.map(Into::into),
+            detail: attempted.classified.detail.clone(),
+            provider_id: attempted.classified.provider_id.clone(),
+        }),
+    };
+    let events = way.apps.get(&taken.notification.app).map(|app| events_of(app, done, step, now)).unwrap_or_default();
+    Record::new(taken, step.clone(), attempt, events)
+}
+
+/// The events that the app asked for.
+fn events_of(app: &AppRuntime, done: &Done, step: &Step, now: Timestamp) -> Vec<OutboxEvent> {
+    let taken = &done.taken;
+    let content = &taken.notification.content;
+    let (form, reason) = match &done.end {
+        End::Attempted(attempted) => (Some(attempted.form.as_str()), attempted.classified.reason),
+        End::NotPushed(_) => (None, step.failure.map(|failure| failure.as_str())),
+    };
+    let subject = Subject {
+        notification_id: Some(taken.notification.id),
+        app_notification_id: content.app_notification_id.as_deref(),
+        delivery_id: Some(taken.delivery.id),
+        user_notification_subscription_id: Some(taken.subscription.id),
+        user_id: Some(&taken.notification.user),
+        form,
+        reason,
+        ..Subject::default()
+    };
+    let trace = (content.traceparent.as_deref(), content.tracestate.as_deref());
+    let wanted = step.tell.iter().filter(|tell| app.settings.events.contains(**tell));
+    wanted.map(|tell| cloud_event(*tell, &taken.notification.app, &subject, now, trace)).collect()
+}
+
+fn count(way: &Way, done: &Done, step: &Step, recorded: &Recorded) {
+    if recorded.pruned
+        && let Some(provider) = done.taken.subscription.platform.provider()
+    {
+        way.metrics.token_pruned(provider);
+    }
+    if !recorded.applied {
+        way.metrics.late_record();
+        return;
+    }
+    recorded
+        .withdrawn
+        .iter()
+        .for_each(|closed| tell::count_closed(&way.metrics, closed, CancelledBy::SubscriptionEnded));
+    match recorded.state {
+        Some(state) if !state.is_open() => way.metrics.closed(state),
+        Some(_) | None => return,
+    }
+    if done.taken.delivery.fallback_delay.is_none() {
+        return;
+    }
+    match step.state {
+        State::Toasted => way.metrics.fallback_sent(),
+        State::Gone => way.metrics.fallback_cancelled(CancelledBy::Gone),
+        State::Expired => way.metrics.fallback_cancelled(CancelledBy::Expiry),
+        State::Withdrawn => way.metrics.fallback_cancelled(CancelledBy::SubscriptionEnded),
+        State::Due | State::Sending | State::Watching | State::Accepted | State::Received | State::Failed => {}
+    }
+}
+
+/// Tells all replicas, and moves the provider's due rows to the pause's end without taking them.
+async fn pause(way: &Way, app: &AppId, provider: Provider, trip: Trip, until: Timestamp, detail: &str) {
+    way.metrics.paused(provider, trip);
+    warn!(app.id = %app, provider = %provider, reason = trip.as_str(), detail, until = %until, "paused; the work is kept");
+    let written = way.store.pause(app, provider, until, trip.as_str(), detail, false).await;
+    // This replica's breaker holds on its own; the others find out by their own answers.
+    let moved = match written {
+        Ok(()) => move_paused(way, app, provider).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = moved {
+        warn!(app.id = %app, provider = %provider, %error, "the pause could not be shared");
+    }
+}
+
+/// Moves what is due now to the pause's end, in steps.
+async fn move_paused(way: &Way, app: &AppId, provider: Provider) -> Result<(), StoreError> {
+    for _ in 0..MAX_MOVES {
+        let moved = way.store.move_paused(app, provider, MOVE_JITTER, MOVE_STEP).await?;
+        if moved < u64::try_from(MOVE_STEP).unwrap_or(0) {
+            break;
+        }
+    }
+    Ok(())
+}

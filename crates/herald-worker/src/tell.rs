@@ -1,0 +1,82 @@
+//! What the producers of an app are told of deliveries that the store closes by itself: receipts, withdrawals, expiry.
+//!
+//! Stands beside record: the store asks inside its own transaction, so that event and state change are one (design §4.8).
+//! Also where such endings are counted.
+
+use std::collections::HashMap;
+
+use herald_core::delivery::State;
+use herald_core::event::{OutboxEvent, Subject, Tell, TellSet, cloud_event};
+use herald_core::ids::AppId;
+use herald_core::notification::Notification;
+use herald_metrics::{CancelledBy, Metrics, ReceiptKind};
+use herald_store::{Closed, ReceiptResult, Teller};
+
+use crate::settings::App;
+
+/// To be given to the store before anything closes a delivery: the worker's, and the gateway's.
+pub fn teller(apps: &[App]) -> Teller {
+    let wanted: HashMap<AppId, TellSet> = apps.iter().map(|app| (app.id.clone(), app.events)).collect();
+    let asked = wanted.clone();
+    Teller::new(
+        move |app| asked.get(app).is_some_and(|set| *set != TellSet::EMPTY),
+        move |closed, notification| {
+            let set = wanted.get(&closed.app).copied().unwrap_or_default();
+            of_state(closed.state)
+                .filter(|tell| set.contains(*tell))
+                .map(|tell| event(tell, closed, notification))
+                .into_iter()
+                .collect()
+        },
+    )
+}
+
+/// What the end of a delivery is called, if the store can end it so.
+fn of_state(state: State) -> Option<Tell> {
+    match state {
+        State::Received => Some(Tell::Received),
+        State::Withdrawn => Some(Tell::Withdrawn),
+        State::Expired => Some(Tell::Expired),
+        State::Due
+        | State::Sending
+        | State::Watching
+        | State::Accepted
+        | State::Toasted
+        | State::Gone
+        | State::Failed => None,
+    }
+}
+
+fn event(tell: Tell, closed: &Closed, notification: &Notification) -> OutboxEvent {
+    let content = &notification.content;
+    let subject = Subject {
+        notification_id: Some(closed.notification),
+        app_notification_id: content.app_notification_id.as_deref(),
+        delivery_id: Some(closed.delivery),
+        user_notification_subscription_id: Some(closed.unsid),
+        user_id: Some(&notification.user),
+        ..Subject::default()
+    };
+    cloud_event(tell, &closed.app, &subject, closed.at, (content.traceparent.as_deref(), content.tracestate.as_deref()))
+}
+
+/// Counts what became of a receipt.
+pub(crate) fn count_receipt(metrics: &Metrics, result: &ReceiptResult) {
+    match result {
+        ReceiptResult::Closed(closed) => {
+            metrics.receipt(ReceiptKind::OnTime, closed.took());
+            count_closed(metrics, closed, CancelledBy::Receipt);
+        }
+        ReceiptResult::Late(closed) => metrics.receipt(ReceiptKind::Late, closed.took()),
+        ReceiptResult::Duplicate => metrics.receipt(ReceiptKind::Duplicate, None),
+        ReceiptResult::Unknown => metrics.receipt(ReceiptKind::Unknown, None),
+    }
+}
+
+/// Counts a delivery that the store closed, and the fallback that it cancelled.
+pub(crate) fn count_closed(metrics: &Metrics, closed: &Closed, by: CancelledBy) {
+    metrics.closed(closed.state);
+    if closed.fallback_pending {
+        metrics.fallback_cancelled(by);
+    }
+}
