@@ -6,7 +6,7 @@
 //!    that, the answer is **stale** and proves nothing (signal-server's rule, `providers.md` §2).
 //! 2. *Could it be our own fault?* `BadDeviceToken`, a wrong sender and the like are what a sandbox token on production,
 //!    or a wrong service account, look like. Such a `guarded` answer prunes only with the leave of the
-//!    [`MassFailureGuard`]: this app's other pushes must be accepted meanwhile.
+//!    [`MassFailureGuard`]: this app's other pushes must be accepted meanwhile, and just before.
 //! 3. *Is it still the token that was sent to?* That is the store's compare-and-clear, not asked here.
 
 use std::time::Duration;
@@ -23,13 +23,19 @@ pub const TRIP_MIN: u64 = 20;
 /// ...and more than this share of all answers, in percent.
 pub const TRIP_PERCENT: u64 = 5;
 
-/// What one app's provider answered in the last [`WINDOW`], over all replicas.
+/// No more than this many guarded answers in a row, without an accepted push in between, prune: a fault of ours that
+/// begins after hours of success is noticed at once, not when its share of the window is large enough.
+pub const MAX_RUN: u64 = 3;
+
+/// What one app's provider answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MassFailureGuard {
-    /// Pushes accepted.
+    /// Pushes accepted in the last [`WINDOW`], over all replicas.
     pub accepted: u64,
-    /// Answers that are `gone` and guarded.
+    /// Answers that are `gone` and guarded in the last [`WINDOW`], over all replicas.
     pub suspect: u64,
+    /// The longest run of guarded answers just now, on this replica.
+    pub run: u64,
 }
 
 /// What the guard allows.
@@ -47,9 +53,9 @@ impl MassFailureGuard {
     /// May a guarded `gone` end a subscription?
     pub fn leave(self) -> Leave {
         let too_many = self.suspect * 100 > (self.accepted + self.suspect) * TRIP_PERCENT;
-        if too_many && self.suspect >= TRIP_MIN {
+        if (too_many && self.suspect >= TRIP_MIN) || self.run >= TRIP_MIN {
             Leave::Trip
-        } else if self.accepted == 0 || (too_many && self.suspect > self.accepted) {
+        } else if self.run > MAX_RUN || self.accepted == 0 || (too_many && self.suspect > self.accepted) {
             Leave::Wait
         } else {
             Leave::Prune
@@ -88,7 +94,7 @@ mod tests {
     use super::*;
 
     fn guard(accepted: u64, suspect: u64) -> MassFailureGuard {
-        MassFailureGuard { accepted, suspect }
+        MassFailureGuard { accepted, suspect, run: 1 }
     }
 
     #[test]
@@ -105,6 +111,14 @@ mod tests {
             (379, 19, Leave::Prune),
         ] {
             assert_eq!(guard(accepted, suspect).leave(), want, "{accepted} accepted, {suspect} suspect");
+        }
+    }
+
+    #[test]
+    fn a_run_of_guarded_answers_stops_pruning_whatever_came_before() {
+        for (run, want) in [(3, Leave::Prune), (4, Leave::Wait), (19, Leave::Wait), (20, Leave::Trip)] {
+            let after_success = MassFailureGuard { accepted: 1_000_000, suspect: run, run };
+            assert_eq!(after_success.leave(), want, "{run} in a row");
         }
     }
 

@@ -8,11 +8,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use herald_core::breaker::Trip;
 use herald_core::lane::DispatchQueue;
 use herald_core::subscription::Provider;
-use herald_metrics::{BatchStep, CancelledBy};
+use herald_metrics::{BatchStep, BrokerTotals, CancelledBy, PauseReason};
 use herald_queue::Source;
-use herald_store::{Expanded, FANOUT_LIMIT, StoreError};
+use herald_store::{Expanded, FANOUT_LIMIT, Pause, StoreError};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -73,6 +74,7 @@ async fn turn(way: &Way, house: &mut Instant, sweep: &mut Instant) -> Result<(),
     if now >= *house {
         *house = now + HOUSEKEEPING;
         way.store.sync_clock().await?;
+        show_broker(way);
         follow_pauses(way).await?;
         fan_out(way).await?;
     }
@@ -111,6 +113,7 @@ async fn enqueue_due(way: &Way, queue: DispatchQueue) -> Result<(), StoreError> 
 /// Takes over what other replicas and operators paused or resumed.
 async fn follow_pauses(way: &Way) -> Result<(), StoreError> {
     let pauses = way.store.pauses().await?;
+    way.metrics.pauses_in_force(pauses.iter().filter_map(|pause| Some((pause.provider, reason(pause)?))));
     let now = way.clock.now();
     for app in way.apps.iter() {
         for provider in Provider::ALL {
@@ -119,6 +122,22 @@ async fn follow_pauses(way: &Way) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// Why it is paused, as a label. A reason of a newer replica is not counted here.
+fn reason(pause: &Pause) -> Option<PauseReason> {
+    if pause.by_operator { Some(PauseReason::Operator) } else { Trip::parse(&pause.reason).map(PauseReason::Trip) }
+}
+
+/// Shows what the broker's client has counted.
+fn show_broker(way: &Way) {
+    let counters = way.queue.counters();
+    way.metrics.broker(BrokerTotals {
+        losses: counters.losses,
+        failed_connects: counters.failed_connects,
+        refused: counters.refused,
+        unconfirmed: counters.unconfirmed,
+    });
 }
 
 /// Resolves notifications that are due themselves: scheduled ones, and those to very many subscriptions.

@@ -23,6 +23,7 @@ mod budget;
 mod clock;
 mod drain;
 mod events;
+mod guard;
 mod intake;
 mod isolation;
 mod lease;

@@ -24,6 +24,7 @@ use tracing::{error, warn};
 
 use crate::apps::AppRuntime;
 use crate::batch::{GaveUp, until_answered};
+use crate::guard::{Gate, Guard};
 use crate::push::{Attempted, Done, End};
 use crate::tell;
 use crate::way::Way;
@@ -37,9 +38,6 @@ const MAX_MOVES: usize = 20;
 /// What a pause held comes back spread over this long.
 const MOVE_JITTER: Duration = Duration::from_secs(1);
 
-/// A provider of an app.
-type Gate = (AppId, Provider);
-
 /// Records until every push has ended (`ended`) and been recorded. `give_up` ends the tries on a store that is away.
 pub(crate) async fn run(
     way: Arc<Way>,
@@ -48,7 +46,7 @@ pub(crate) async fn run(
     give_up: CancellationToken,
 ) {
     let mut batch = Vec::with_capacity(MAX_BATCH);
-    let mut guard = GuardCounts::default();
+    let mut guard = Guard::default();
     loop {
         let received = tokio::select! {
             // In this order, so that nothing that has arrived is left behind.
@@ -67,29 +65,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Answers that the mass-failure guard counts and that the store has not been told yet.
-#[derive(Debug, Default)]
-struct GuardCounts(HashMap<Gate, MassFailureGuard>);
-
-impl GuardCounts {
-    fn note(&mut self, gate: Gate, outcome: Outcome) {
-        let counts = self.0.entry(gate).or_default();
-        match outcome {
-            Outcome::Accepted => counts.accepted += 1,
-            Outcome::Gone { guarded: true, .. } => counts.suspect += 1,
-            Outcome::Gone { guarded: false, .. }
-            | Outcome::Invalid
-            | Outcome::Misconfigured
-            | Outcome::Unauthorized
-            | Outcome::Throttled { .. }
-            | Outcome::Unavailable { .. }
-            | Outcome::NotSent
-            | Outcome::Unknown => {}
-        }
-    }
-}
-
-async fn commit(way: &Arc<Way>, batch: Vec<Done>, guard: &mut GuardCounts, stop: &CancellationToken) {
+async fn commit(way: &Arc<Way>, batch: Vec<Done>, guard: &mut Guard, stop: &CancellationToken) {
     let now = way.clock.now();
     let mut trips: HashMap<Gate, (Trip, Timestamp, String)> = HashMap::new();
     for done in &batch {
@@ -97,7 +73,7 @@ async fn commit(way: &Arc<Way>, batch: Vec<Done>, guard: &mut GuardCounts, stop:
             observe(way, done, attempted, guard, &mut trips, now);
         }
     }
-    let sums = guard_sums(way, guard, stop).await;
+    let sums = guard.sums(way, now, stop).await;
     for ((app, provider), sum) in &sums {
         if sum.leave() == Leave::Trip
             && let Some(runtime) = way.apps.get(app)
@@ -120,7 +96,7 @@ fn observe(
     way: &Way,
     done: &Done,
     attempted: &Attempted,
-    guard: &mut GuardCounts,
+    guard: &mut Guard,
     trips: &mut HashMap<Gate, (Trip, Timestamp, String)>,
     now: Timestamp,
 ) {
@@ -141,26 +117,6 @@ fn observe(
         let detail = classified.status.map_or_else(|| words.to_owned(), |status| format!("{status} {words}"));
         trips.insert(gate, (trip, until, detail));
     }
-}
-
-/// The guard's sums over all replicas, for the providers that gave a guarded answer just now. Asked only then: a healthy
-/// provider costs nothing.
-async fn guard_sums(way: &Way, guard: &mut GuardCounts, stop: &CancellationToken) -> HashMap<Gate, MassFailureGuard> {
-    let mut sums = HashMap::new();
-    let suspects: Vec<Gate> =
-        guard.0.iter().filter(|(_, counts)| counts.suspect > 0).map(|(gate, _)| gate.clone()).collect();
-    for gate in suspects {
-        let counts = guard.0.remove(&gate).unwrap_or_default();
-        let sum = until_answered("guard_count", stop, || {
-            way.store.guard_count(&gate.0, gate.1, counts.accepted, counts.suspect)
-        })
-        .await;
-        // Without the sum nothing is proven, and nothing is pruned.
-        if let Ok((accepted, suspect)) = sum {
-            sums.insert(gate, MassFailureGuard { accepted, suspect });
-        }
-    }
-    sums
 }
 
 /// What happens next to one delivery. An impossible pair is logged and counted; the lease brings the delivery back.
