@@ -1,0 +1,293 @@
+//! APNs: takes a push over HTTP/2, refuses it as Apple would, or hands it to the phone.
+//!
+//! Stands where Apple stands on a notification's way. What an HTTP/2 library's server can't do (a stream limit that
+//! changes, GOAWAY with a reason) is not here.
+
+mod connection;
+mod payload;
+mod reason;
+mod request;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use hyper::body::Incoming;
+use serde_json::json;
+
+pub(crate) use connection::Connection;
+use payload::Payload;
+use reason::{PushType, Reason};
+pub(crate) use request::is_device_token;
+
+use crate::counters::Provider;
+use crate::device::{Form, Life, Push};
+use crate::exchange::{Answer, Broken, Ending, Response};
+use crate::faults::{Script, Subject};
+use crate::journal::{BODY_KEPT, Recorded};
+use crate::listener::{BodyError, read_body};
+use crate::phones::{Environment, Handset, Owner};
+use crate::world::World;
+
+/// How long APNs keeps a push without `apns-expiration`, in milliseconds.
+const DEFAULT_LIFE_MS: u64 = 30 * 24 * 3600 * 1000;
+
+/// Why a push is refused.
+struct Refusal {
+    reason: Reason,
+    /// Since when the token has not been valid, in milliseconds since 1970.
+    since_ms: Option<u64>,
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self { reason, since_ms: None }
+    }
+}
+
+/// A push that Apple takes.
+struct Accepted {
+    kind: usize,
+    /// `None`: nobody's, in a bench.
+    push: Option<(Arc<Handset>, Push)>,
+}
+
+/// Answers one request.
+///
+/// # Errors
+/// [`Broken`] if a script wants no answer.
+pub(crate) async fn answer(
+    world: Arc<World>,
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response, Broken> {
+    let (parts, body) = request.into_parts();
+    let body = read_body(body).await;
+    let token = request::device_token(parts.uri.path());
+    let owner = world.phones.owner(&token);
+    let phone = match &owner {
+        Owner::Phone(handset) => Some(handset.name.as_str()),
+        Owner::Former(_) | Owner::Nobody => None,
+    };
+    let topic = parts.headers.get(&request::APNS_TOPIC).and_then(|topic| topic.to_str().ok()).unwrap_or_default();
+    let script = world.faults.next(Subject { provider: Provider::Apns, token: &token, phone, topic });
+    let ending = decide(&world, &connection, &parts, &body, &owner, script.as_ref());
+    world.hold(script.as_ref().map_or(0, |script| script.delay_ms)).await;
+
+    let kept = world.journal.is_kept() && !(world.accepts_unknown_tokens() && matches!(owner, Owner::Nobody));
+    if kept {
+        let (token, phone) = (token.into_owned(), phone.map(str::to_owned));
+        record(&world, parts, &body.unwrap_or_default(), token, phone, &ending, script.is_some());
+    }
+    ending.finish(&connection.close, &world.stop).await
+}
+
+/// The answer, with all that follows from it but the journal's entry.
+fn decide(
+    world: &World,
+    connection: &Connection,
+    parts: &Parts,
+    body: &Result<Bytes, BodyError>,
+    owner: &Owner,
+    script: Option<&Script>,
+) -> Ending {
+    let scripted = script.filter(|script| script.answers());
+    let mut ending = None;
+    if scripted.is_none_or(|script| script.process) {
+        let verdict = judge(world, connection, parts, body, owner);
+        ending = Some(match verdict {
+            Ok(accepted) => accept(world, connection, parts, accepted),
+            Err(refusal) => {
+                world.counters.refused(Provider::Apns, refusal.reason.word());
+                refuse(parts, &refusal)
+            }
+        });
+    }
+    match scripted {
+        // A push that was refused on its merits has no answer to lose.
+        Some(script) if !matches!(&ending, Some(Ending::Answer(answer)) if !answer.status.is_success()) => {
+            follow(world, parts, script)
+        }
+        _ => ending.expect("without a script that answers there was a verdict"),
+    }
+}
+
+fn accept(world: &World, connection: &Connection, parts: &Parts, accepted: Accepted) -> Ending {
+    world.counters.accepted(accepted.kind);
+    if let Some((handset, push)) = accepted.push {
+        world.deliver(&handset, push);
+    }
+    let mut headers = HeaderMap::with_capacity(2);
+    headers.insert(request::APNS_ID.clone(), message_id(parts));
+    if connection.environment == Environment::Sandbox {
+        // Only the development environment answers with it.
+        headers.insert("apns-unique-id", fresh_id());
+    }
+    Ending::Answer(Answer { status: StatusCode::OK, reason: "".into(), headers, body: Bytes::new() })
+}
+
+fn refuse(parts: &Parts, refusal: &Refusal) -> Ending {
+    let word = refusal.reason.word();
+    let body = match refusal.since_ms {
+        Some(since_ms) => json!({ "reason": word, "timestamp": since_ms }),
+        None => json!({ "reason": word }),
+    };
+    let mut answer = Answer::json(refusal.reason.status(), word, &body);
+    answer.headers.insert(request::APNS_ID.clone(), message_id(parts));
+    Ending::Answer(answer)
+}
+
+/// What the script says.
+fn follow(world: &World, parts: &Parts, script: &Script) -> Ending {
+    if let Some(fault) = script.fault {
+        world.counters.unanswered(Provider::Apns, fault.word());
+        return Ending::Fault(fault);
+    }
+    let made = script.reason.as_ref().map(|reason| match script.timestamp {
+        Some(timestamp) => json!({ "reason": reason, "timestamp": timestamp }),
+        None => json!({ "reason": reason }),
+    });
+    let mut answer = Answer::scripted(script, made.as_ref());
+    if !answer.status.is_success() {
+        world.counters.refused(Provider::Apns, &answer.reason);
+    }
+    answer.headers.entry(request::APNS_ID.clone()).or_insert_with(|| message_id(parts));
+    Ending::Answer(answer)
+}
+
+/// The request's `apns-id`, or a new one.
+fn message_id(parts: &Parts) -> HeaderValue {
+    parts.headers.get(&request::APNS_ID).cloned().unwrap_or_else(fresh_id)
+}
+
+fn fresh_id() -> HeaderValue {
+    HeaderValue::from_str(&uuid::Uuid::now_v7().to_string()).expect("a UUID is a valid header value")
+}
+
+/// All checks, in the order of pushy's mock server.
+fn judge(
+    world: &World,
+    connection: &Connection,
+    parts: &Parts,
+    body: &Result<Bytes, BodyError>,
+    owner: &Owner,
+) -> Result<Accepted, Refusal> {
+    if connection.is_wedged() {
+        return Err(Reason::ExpiredProviderToken.into());
+    }
+    let strict = world.strict();
+    let checked = request::check(parts, strict)?;
+    let bundle_id = reason::bundle_id(checked.topic);
+    let topic_app = world.apps.of_bundle_id(bundle_id).ok_or(Reason::BadTopic)?;
+    let suffix = &checked.topic[bundle_id.len()..];
+    if strict && checked.push_type.is_some_and(|push_type| push_type.suffix() != suffix) {
+        return Err(Reason::BadTopic.into());
+    }
+    let handset = whose(world, connection, owner)?;
+    if handset.is_some_and(|handset| handset.app != topic_app) {
+        return Err(Reason::DeviceTokenNotForTopic.into());
+    }
+    let authorization = parts.headers.get(header::AUTHORIZATION);
+    if connection.authorize(authorization, &world.apps, world.clock.secs(), strict)? != topic_app {
+        return Err(Reason::TopicDisallowed.into());
+    }
+    let (payload, push_type) = check_payload(&checked, parts, body, strict)?;
+    Ok(Accepted {
+        kind: checked.push_type.map_or(reason::MISSING_KIND, PushType::kind),
+        push: handset.map(|handset| (handset.clone(), arriving(world, &checked, &payload, push_type))),
+    })
+}
+
+/// The phone that the token belongs to; `None` if any token will do.
+fn whose<'a>(world: &World, connection: &Connection, owner: &'a Owner) -> Result<Option<&'a Arc<Handset>>, Refusal> {
+    let unregistered = |since_ms| Refusal { reason: Reason::Unregistered, since_ms: Some(since_ms) };
+    match owner {
+        Owner::Phone(handset) if handset.environment != connection.environment => Err(Reason::BadDeviceToken.into()),
+        Owner::Phone(handset) => match handset.unregistered_at_ms() {
+            Some(since_ms) => Err(unregistered(since_ms)),
+            None => Ok(Some(handset)),
+        },
+        Owner::Former(since_ms) => Err(unregistered(*since_ms)),
+        Owner::Nobody if world.accepts_unknown_tokens() => Ok(None),
+        Owner::Nobody => Err(Reason::BadDeviceToken.into()),
+    }
+}
+
+/// The payload, and the push type it is treated as.
+fn check_payload<'a>(
+    checked: &request::Checked<'_>,
+    parts: &Parts,
+    body: &'a Result<Bytes, BodyError>,
+    strict: bool,
+) -> Result<(Payload<'a>, PushType), Reason> {
+    let limit = checked.push_type.unwrap_or(PushType::Alert).payload_limit();
+    let body = match body {
+        Ok(body) if body.len() > limit => return Err(Reason::PayloadTooLarge),
+        Err(BodyError::TooLong) => return Err(Reason::PayloadTooLarge),
+        Ok(body) if body.is_empty() => return Err(Reason::PayloadEmpty),
+        Err(BodyError::Broken) => return Err(Reason::PayloadEmpty),
+        Ok(body) => body,
+    };
+    // Payloads must not be compressed; the reason is not documented.
+    if parts.headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Reason::PayloadEmpty);
+    }
+    let payload = Payload::parse(body)?;
+    let effect = payload.effect();
+    if strict && checked.push_type.is_some_and(|push_type| !payload::reflects(push_type, effect)) {
+        return Err(Reason::InvalidPushType);
+    }
+    let guessed = if effect.interacts { PushType::Alert } else { PushType::Background };
+    Ok((payload, checked.push_type.unwrap_or(guessed)))
+}
+
+/// The push as the phone gets it.
+fn arriving(world: &World, checked: &request::Checked<'_>, payload: &Payload<'_>, push_type: PushType) -> Push {
+    let effect = payload.effect();
+    let visible = push_type == PushType::Alert && effect.alerts;
+    let contract = payload.contract();
+    Push {
+        form: contract.as_ref().map_or(if visible { Form::Alert } else { Form::Raw }, |contract| contract.form),
+        visible,
+        urgent: false,
+        notification_id: contract.as_ref().map(|contract| contract.notification_id.as_ref().to_owned()),
+        receipt: contract.and_then(|contract| contract.receipt).map(std::borrow::Cow::into_owned),
+        collapse_id: checked.collapse_id.map(|id| payload::text(id).into_owned()),
+        life: match checked.expiration {
+            None => Life::Until(world.clock.millis() + DEFAULT_LIFE_MS),
+            Some(0) => Life::Now,
+            Some(secs) => Life::Until(secs.saturating_mul(1000)),
+        },
+        mutable: effect.mutable,
+    }
+}
+
+fn record(
+    world: &World,
+    parts: Parts,
+    body: &Bytes,
+    token: String,
+    phone: Option<String>,
+    ending: &Ending,
+    scripted: bool,
+) {
+    let (status, reason) = match ending {
+        Ending::Answer(answer) => (Some(answer.status.as_u16()), answer.reason.clone().into_owned()),
+        Ending::Fault(fault) => (None, fault.word().to_owned()),
+    };
+    world.journal.record(Recorded {
+        micros: world.clock.micros(),
+        provider: Provider::Apns,
+        method: parts.method,
+        // As the token, so that the token in it is found and cut.
+        path: parts.uri.path().to_ascii_lowercase(),
+        token,
+        phone,
+        headers: parts.headers,
+        body: if body.len() <= BODY_KEPT { body.clone() } else { Bytes::new() },
+        status,
+        reason,
+        scripted,
+    });
+}

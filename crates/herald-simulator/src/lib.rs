@@ -1,0 +1,39 @@
+#![doc = include_str!("../README.md")]
+//!
+//! Reading order: `options`, `simulator`, `listener`; then a push: `apns` or `fcm`, `device`, `receipts`; then what
+//! tests do: `phones`, `faults`, `journal`, `counters`, `control`. It never uses another crate of Herald.
+
+mod options;
+mod simulator;
+
+mod listener;
+mod world;
+
+mod apns;
+mod exchange;
+mod fcm;
+
+mod contract;
+mod device;
+mod phones;
+mod receipts;
+
+mod control;
+mod counters;
+mod faults;
+mod journal;
+
+mod clock;
+mod credentials;
+mod jwt;
+mod random;
+
+pub use counters::{Counts, Provider};
+pub use credentials::Credentials;
+pub use device::{Condition, Form, NotificationTally, Platform, Tally};
+pub use faults::{Fault, Script};
+pub use journal::JournalEntry;
+pub use options::{AppSpec, Options, StartError};
+pub use phones::{Environment, PhoneChange, PhoneError, PhoneSpec, PhoneView, TokenKind};
+pub use simulator::Simulator;
+pub use world::{Settings, SettingsChange};

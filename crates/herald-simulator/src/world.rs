@@ -1,0 +1,266 @@
+//! What all servers share: apps, phones, clock, settings, scripts, journal and counters.
+//!
+//! Every lock in here is held for a moment only, never over an await.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::counters::Counters;
+use crate::credentials::AppKeys;
+use crate::device::{Acknowledge, Push};
+use crate::faults::Faults;
+use crate::fcm::AccessTokens;
+use crate::journal::Journal;
+use crate::options::AppSpec;
+use crate::phones::{Handset, Phones};
+use crate::receipts::Receipts;
+
+/// An app as the providers know it.
+pub(crate) struct App {
+    pub(crate) spec: AppSpec,
+    pub(crate) keys: AppKeys,
+}
+
+/// All apps, found by what a request brings.
+#[derive(Default)]
+pub(crate) struct Apps {
+    pub(crate) list: Vec<App>,
+    by_id: HashMap<String, usize>,
+    by_bundle_id: HashMap<String, usize>,
+    by_key_id: HashMap<String, usize>,
+    by_project: HashMap<String, usize>,
+    by_client_email: HashMap<String, usize>,
+}
+
+impl Apps {
+    pub(crate) fn new(list: Vec<App>) -> Self {
+        let mut apps = Self::default();
+        for (index, app) in list.iter().enumerate() {
+            apps.by_id.insert(app.spec.app.clone(), index);
+            apps.by_bundle_id.insert(app.spec.bundle_id.clone(), index);
+            apps.by_key_id.insert(app.keys.credentials.apns_key_id.clone(), index);
+            apps.by_project.insert(app.spec.project_id.clone(), index);
+            apps.by_client_email.insert(app.keys.client_email.clone(), index);
+        }
+        Self { list, ..apps }
+    }
+
+    pub(crate) fn named(&self, app: &str) -> Option<usize> {
+        self.by_id.get(app).copied()
+    }
+
+    pub(crate) fn of_bundle_id(&self, bundle_id: &str) -> Option<usize> {
+        self.by_bundle_id.get(bundle_id).copied()
+    }
+
+    pub(crate) fn of_key_id(&self, key_id: &str) -> Option<usize> {
+        self.by_key_id.get(key_id).copied()
+    }
+
+    pub(crate) fn of_project(&self, project: &str) -> Option<usize> {
+        self.by_project.get(project).copied()
+    }
+
+    pub(crate) fn of_client_email(&self, client_email: &str) -> Option<usize> {
+        self.by_client_email.get(client_email).copied()
+    }
+}
+
+/// What can be set while the simulator runs; what is absent stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct SettingsChange {
+    /// Where phones without an address of their own send receipts; empty: nowhere.
+    pub receipts_url: Option<String>,
+    /// How long every answer of a provider is held back.
+    pub delay_ms: Option<u64>,
+    /// How far the simulator's clock is ahead of the system's.
+    pub clock_offset_secs: Option<i64>,
+    /// See [`crate::Options::strict`].
+    pub strict: Option<bool>,
+    /// Every well-formed push token is an awake phone that never acknowledges; nothing is kept about it. For benches.
+    pub accept_unknown_tokens: Option<bool>,
+    /// How long an access token holds, in seconds.
+    pub access_token_secs: Option<u64>,
+}
+
+/// The settings in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the fields are those of SettingsChange")]
+pub struct Settings {
+    pub receipts_url: Option<String>,
+    pub delay_ms: u64,
+    pub clock_offset_secs: i64,
+    pub strict: bool,
+    pub accept_unknown_tokens: bool,
+    pub access_token_secs: u64,
+}
+
+/// What an access token holds if nothing else is set, as Google answers it.
+const ACCESS_TOKEN_SECS: u64 = 3599;
+
+/// Shared by all servers of one simulator.
+pub(crate) struct World {
+    pub(crate) apps: Apps,
+    pub(crate) phones: Phones,
+    pub(crate) clock: Clock,
+    pub(crate) faults: Faults,
+    pub(crate) journal: Journal,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) access_tokens: AccessTokens,
+    pub(crate) token_uri: String,
+    pub(crate) seed: u64,
+    pub(crate) stop: CancellationToken,
+    initial: (bool, Duration),
+    strict: AtomicBool,
+    accept_unknown_tokens: AtomicBool,
+    delay_ms: AtomicU64,
+    access_token_secs: AtomicU64,
+    receipts_url: RwLock<Option<Arc<str>>>,
+    receipts: Arc<Receipts>,
+    changes: watch::Sender<u64>,
+}
+
+impl World {
+    pub(crate) fn new(
+        apps: Apps,
+        token_uri: String,
+        options: &crate::Options,
+        receipts: Receipts,
+        stop: CancellationToken,
+    ) -> Self {
+        let world = Self {
+            apps,
+            phones: Phones::default(),
+            clock: Clock::default(),
+            faults: Faults::default(),
+            journal: Journal::new(options.journal_limit),
+            counters: Arc::default(),
+            access_tokens: AccessTokens::new(options.seed),
+            token_uri,
+            seed: options.seed,
+            stop,
+            initial: (options.strict, options.delay),
+            strict: AtomicBool::new(true),
+            accept_unknown_tokens: AtomicBool::new(false),
+            delay_ms: AtomicU64::new(0),
+            access_token_secs: AtomicU64::new(ACCESS_TOKEN_SECS),
+            receipts_url: RwLock::new(None),
+            receipts: Arc::new(receipts),
+            changes: watch::Sender::new(0),
+        };
+        world.reset_settings();
+        world
+    }
+
+    pub(crate) fn strict(&self) -> bool {
+        self.strict.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn accepts_unknown_tokens(&self) -> bool {
+        self.accept_unknown_tokens.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn access_token_secs(&self) -> u64 {
+        self.access_token_secs.load(Ordering::Relaxed)
+    }
+
+    /// Holds an answer back, as set.
+    pub(crate) async fn hold(&self, besides_ms: u64) {
+        let delay = self.delay_ms.load(Ordering::Relaxed).saturating_add(besides_ms);
+        if delay > 0 {
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+        }
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            receipts_url: self.receipts_url().map(|url| url.to_string()),
+            delay_ms: self.delay_ms.load(Ordering::Relaxed),
+            clock_offset_secs: self.clock.offset_secs(),
+            strict: self.strict(),
+            accept_unknown_tokens: self.accepts_unknown_tokens(),
+            access_token_secs: self.access_token_secs(),
+        }
+    }
+
+    pub(crate) fn set(&self, change: &SettingsChange) {
+        if let Some(url) = &change.receipts_url {
+            let url = if url.is_empty() { None } else { Some(Arc::from(url.as_str())) };
+            *self.receipts_url.write().expect("nothing panics while the address is held") = url;
+        }
+        if let Some(delay_ms) = change.delay_ms {
+            self.delay_ms.store(delay_ms, Ordering::Relaxed);
+        }
+        if let Some(offset) = change.clock_offset_secs {
+            self.clock.set_offset_secs(offset);
+        }
+        if let Some(strict) = change.strict {
+            self.strict.store(strict, Ordering::Relaxed);
+        }
+        if let Some(accept) = change.accept_unknown_tokens {
+            self.accept_unknown_tokens.store(accept, Ordering::Relaxed);
+        }
+        if let Some(secs) = change.access_token_secs {
+            self.access_token_secs.store(secs, Ordering::Relaxed);
+        }
+    }
+
+    fn reset_settings(&self) {
+        let (strict, delay) = self.initial;
+        self.set(&SettingsChange {
+            receipts_url: Some(String::new()),
+            delay_ms: Some(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
+            clock_offset_secs: Some(0),
+            strict: Some(strict),
+            accept_unknown_tokens: Some(false),
+            access_token_secs: Some(ACCESS_TOKEN_SECS),
+        });
+    }
+
+    /// Back to the start: no phones, scripts, journal or counts, settings as given. Credentials and tokens stay.
+    pub(crate) fn reset(&self) {
+        self.phones.clear();
+        self.faults.clear();
+        self.journal.clear();
+        self.counters.reset();
+        self.reset_settings();
+        self.changed();
+    }
+
+    fn receipts_url(&self) -> Option<Arc<str>> {
+        self.receipts_url.read().expect("nothing panics while the address is held").clone()
+    }
+
+    /// An accepted push reaches its phone.
+    pub(crate) fn deliver(&self, handset: &Arc<Handset>, push: Push) {
+        if let Some(acknowledge) = handset.receive(push, self.clock.millis()) {
+            self.acknowledge(handset, acknowledge);
+        }
+        self.changed();
+    }
+
+    /// The phone's app sends a receipt in its own time.
+    pub(crate) fn acknowledge(&self, handset: &Arc<Handset>, acknowledge: Acknowledge) {
+        let changes = self.changes.clone();
+        let done = move || changes.send_modify(|version| *version += 1);
+        self.receipts.send(handset.clone(), acknowledge, self.receipts_url(), self.counters.clone(), done);
+    }
+
+    /// Tells those who wait that a phone has something new to show.
+    pub(crate) fn changed(&self) {
+        self.changes.send_modify(|version| *version += 1);
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
