@@ -1,0 +1,91 @@
+//! Pauses, and the mass-failure guard.
+
+use std::time::Duration;
+
+use herald_core::ids::AppId;
+use herald_core::lane::DispatchQueue;
+use herald_core::subscription::{Platform, Provider};
+
+use super::{LONG, OVER, State, app, claim, due, only, phone, record_one, request, store_one, taken, watching};
+use crate::Store;
+
+async fn pause(store: &Store, provider: Provider, by_operator: bool) {
+    let until = store.clock().now().plus(LONG);
+    store.pause(&app(), provider, until, "unauthorized", "the key was revoked", by_operator).await.unwrap();
+}
+
+pub async fn a_pause_is_seen_by_all_until_resumed(store: Store) {
+    assert!(store.pauses().await.unwrap().is_empty());
+    pause(&store, Provider::Apns, false).await;
+    let first = store.pauses().await.unwrap().pop().unwrap();
+    assert_eq!((first.app.clone(), first.provider, first.reason.as_str()), (app(), Provider::Apns, "unauthorized"));
+    pause(&store, Provider::Apns, false).await;
+    let renewed = store.pauses().await.unwrap().pop().unwrap();
+    assert_eq!(renewed.since, first.since);
+    assert!(renewed.until > first.until);
+    assert!(store.resume(&app(), Provider::Apns, OVER).await.unwrap());
+    assert!(!store.resume(&app(), Provider::Apns, OVER).await.unwrap());
+    assert!(store.pauses().await.unwrap().is_empty());
+    // One that is over is none.
+    let past = store.clock().now().minus(LONG);
+    store.pause(&app(), Provider::Fcm, past, "breaker", "", false).await.unwrap();
+    assert!(store.pauses().await.unwrap().is_empty());
+}
+
+pub async fn an_operators_pause_is_not_replaced_by_an_automatic_one(store: Store) {
+    pause(&store, Provider::Apns, true).await;
+    let first = store.pauses().await.unwrap();
+    pause(&store, Provider::Apns, false).await;
+    assert_eq!(store.pauses().await.unwrap(), first);
+    pause(&store, Provider::Apns, true).await;
+    assert!(store.pauses().await.unwrap()[0].until > first[0].until);
+}
+
+pub async fn due_rows_of_a_paused_provider_move_untaken_and_come_back(store: Store) {
+    let (paused, hint) = due(&store, "anna", "1").await;
+    let mut android = phone("ben", "b");
+    android.platform = Platform::Android;
+    store.subscribe(android).await.unwrap();
+    let other = store_one(&store, request("ben", "1"), 0, LONG).await;
+    let pushing = taken(&store, "carla", "1").await;
+    let jitter = Duration::from_secs(30);
+    assert_eq!(store.move_paused(&app(), Provider::Apns, jitter, 10).await.unwrap(), 0, "nothing is paused");
+    pause(&store, Provider::Apns, false).await;
+    assert_eq!(store.move_paused(&AppId::new("other"), Provider::Apns, jitter, 10).await.unwrap(), 0);
+    assert_eq!(store.move_paused(&app(), Provider::Apns, jitter, 10).await.unwrap(), 1);
+    let until = store.pauses().await.unwrap()[0].until;
+    let row = only(&store, paused).await;
+    let next_at = row.next_at.unwrap();
+    assert!(until <= next_at && next_at <= until.plus(jitter));
+    assert_eq!((row.delivery.version, row.delivery.takes, row.delivery.state), (1, 0, State::Due));
+    assert_eq!(only(&store, pushing.notification.id).await.next_at, Some(pushing.taken_at.plus(LONG)));
+    assert_eq!(claim(&store, OVER).await, other.due);
+    assert!(store.resume(&app(), Provider::Apns, OVER).await.unwrap());
+    let mut back = claim(&store, LONG).await;
+    back.retain(|h| !other.due.contains(h));
+    assert_eq!(back, [hint]);
+}
+
+pub async fn a_watching_row_does_not_come_back_before_its_deadline(store: Store) {
+    let early = taken(&store, "anna", "1").await;
+    let late = taken(&store, "ben", "1").await;
+    let now = store.clock().now();
+    assert!(record_one(&store, watching(&early, now)).await.applied);
+    assert!(record_one(&store, watching(&late, now.plus(LONG))).await.applied);
+    pause(&store, Provider::Apns, false).await;
+    assert_eq!(store.move_paused(&app(), Provider::Apns, OVER, 10).await.unwrap(), 1);
+    assert!(claim(&store, OVER).await.is_empty());
+    assert!(store.resume(&app(), Provider::Apns, OVER).await.unwrap());
+    let back: Vec<_> = store.due(DispatchQueue::High, 9, LONG).await.unwrap().iter().map(|h| h.delivery).collect();
+    assert_eq!(back, [early.delivery.id]);
+    assert_eq!(only(&store, late.notification.id).await.next_at, Some(now.plus(LONG)));
+}
+
+pub async fn guard_counts_add_up_over_replicas(store: Store) {
+    assert_eq!(store.guard_count(&app(), Provider::Apns, 3, 1).await.unwrap(), (3, 1));
+    let replica = store.clone();
+    assert_eq!(replica.guard_count(&app(), Provider::Apns, 4, 2).await.unwrap(), (7, 3));
+    assert_eq!(store.guard_count(&app(), Provider::Fcm, 1, 0).await.unwrap(), (1, 0));
+    assert_eq!(store.guard_count(&AppId::new("other"), Provider::Apns, 0, 5).await.unwrap(), (0, 5));
+    assert_eq!(store.guard_count(&app(), Provider::Apns, 0, 0).await.unwrap(), (7, 3));
+}

@@ -1,0 +1,69 @@
+//! A notification that is due itself: a scheduled send, or one with very many subscriptions.
+//!
+//! Stands between intake and due: intake stored the notification without deliveries; here they are made, a page of
+//! subscriptions per transaction, with the cursor on the notification's row. A crash between pages resumes at the cursor.
+
+use std::time::Duration;
+
+use herald_core::ids::{NotificationId, UserId};
+use herald_core::subscription::Subscription;
+use herald_core::time::Timestamp;
+
+use crate::{Inner, NewNotification, Resolved, Result, Store};
+
+/// Intake resolves at most this many subscriptions of one notification at once (design §4.9).
+pub const FANOUT_LIMIT: usize = 1_000;
+
+/// What one page of a fan-out came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expanded {
+    /// This many deliveries are due now; there are more subscriptions: go on.
+    More(usize),
+    /// This many deliveries are due now; it is complete.
+    Done(usize),
+    /// It expired first; nothing was made and it is no longer due.
+    Expired,
+    /// Nothing to do: complete, withdrawn, deleted, or another replica is at it.
+    Stale,
+}
+
+impl Store {
+    /// Claims up to `limit` notifications that are due themselves, for `hold`, oldest first.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn claim_fanout(&self, limit: i64, hold: Duration) -> Result<Vec<NotificationId>> {
+        self.within("claim_fanout", async {
+            match &self.inner {
+                Inner::Postgres(pg) => pg.claim_fanout(limit, hold).await,
+            }
+        })
+        .await
+    }
+
+    /// Makes the deliveries of the next `page` subscriptions, all due now, in one transaction. Until it is
+    /// [`Expanded::Done`], the notification stays claimed for another `hold` after each page.
+    ///
+    /// `resolve` is asked once for each page; the request it sees is as intake stored it, with the user as its target. It
+    /// is asked with no subscriptions only if the user has none at all.
+    ///
+    /// # Errors
+    /// As any call; the page is made whole or not at all.
+    pub async fn expand<F>(
+        &self,
+        notification: NotificationId,
+        page: usize,
+        hold: Duration,
+        resolve: F,
+    ) -> Result<Expanded>
+    where
+        F: FnMut(&NewNotification, &UserId, &[Subscription], Timestamp) -> Resolved + Send,
+    {
+        self.within("expand", async {
+            match &self.inner {
+                Inner::Postgres(pg) => pg.expand(notification, page.max(1), hold, resolve).await,
+            }
+        })
+        .await
+    }
+}

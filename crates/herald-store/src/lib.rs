@@ -1,0 +1,247 @@
+//! Remember: notifications, deliveries, due times, receipts, subscriptions.
+//!
+//! Stands under every step of the way: intake, due, take, record and receipts are each one method here, named as in the
+//! protocol of design §4, and each is one transaction. Time is the store's ([`Clock`]). Nothing here decides what is
+//! pushed: what a request resolves to, and what events follow, come in as pure functions.
+//!
+//! Callers never learn which database it is; no type of its driver leaves this crate.
+
+mod clock;
+mod dead;
+mod due;
+mod error;
+mod fanout;
+mod history;
+mod intake;
+mod outbox;
+mod pauses;
+mod postgres;
+mod receipts;
+mod record;
+mod subscriptions;
+mod sweep;
+mod take;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+/// The statements of the hot path on PostgreSQL, for the test that looks at their plans. Not for anything else.
+#[cfg(feature = "conformance")]
+#[doc(hidden)]
+pub mod statements {
+    use crate::postgres::hot;
+
+    /// A claim of due rows: (queue, limit, hold in microseconds).
+    pub const CLAIM_DUE: &str = hot::CLAIM_DUE;
+    /// A take: (ids, versions, state, lease in microseconds).
+    pub const TAKE: &str = hot::TAKE;
+    /// A record: ten arrays.
+    pub const RECORD: &str = hot::RECORD;
+    /// Receipts: (ids, times, state).
+    pub const RECEIVE: &str = hot::RECEIVE;
+}
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use herald_core::event::OutboxEvent;
+use herald_core::ids::AppId;
+use herald_core::notification::Notification;
+
+pub use clock::Clock;
+pub use dead::DeadLetter;
+pub use error::StoreError;
+pub use fanout::{Expanded, FANOUT_LIMIT};
+pub use history::{Stats, Trace, TracedDelivery};
+pub use intake::{Intaken, NewDelivery, NewNotification, Resolved};
+pub use outbox::OutboxRow;
+pub use pauses::Pause;
+pub use receipts::{By, Closed, Receipt, ReceiptResult};
+pub use record::{Attempt, PruneToken, Record, Recorded};
+pub use subscriptions::{KnownSubscription, NewSubscription};
+pub use sweep::Swept;
+pub use take::Taken;
+
+/// What every method returns.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Where the store is and how hard it may be used.
+#[derive(Clone)]
+pub struct Config {
+    /// `postgres://user:password@host/database`. A secret: `Debug` hides it.
+    pub url: String,
+    /// Certificates (PEM) to trust instead of the system's; with them the server's name is verified.
+    pub ca_pem: Option<String>,
+    /// Connections at most; one statement runs on each.
+    pub max_connections: u32,
+    /// How long one statement may take; a whole call ends after three times this plus five seconds.
+    pub statement_timeout: Duration,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("url", &"…")
+            .field("ca_pem", &self.ca_pem.is_some())
+            .field("max_connections", &self.max_connections)
+            .field("statement_timeout", &self.statement_timeout)
+            .finish()
+    }
+}
+
+/// Builds the events of deliveries that the store closes by itself (receipts, withdrawals, expiry), for the apps that
+/// asked. Pure functions, called inside the transaction that closes them.
+pub struct Teller {
+    wanted: Box<dyn Fn(&AppId) -> bool + Send + Sync>,
+    tell: Box<Tell>,
+}
+
+type Tell = dyn Fn(&Closed, &Notification) -> Vec<OutboxEvent> + Send + Sync;
+
+impl Teller {
+    /// `wanted`: does this app want any event? Only then is its notification read, and `tell` asked.
+    pub fn new(
+        wanted: impl Fn(&AppId) -> bool + Send + Sync + 'static,
+        tell: impl Fn(&Closed, &Notification) -> Vec<OutboxEvent> + Send + Sync + 'static,
+    ) -> Self {
+        Self { wanted: Box::new(wanted), tell: Box::new(tell) }
+    }
+}
+
+impl fmt::Debug for Teller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Teller")
+    }
+}
+
+/// The store. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Inner,
+    clock: Clock,
+    teller: Option<Arc<Teller>>,
+    limit: Duration,
+}
+
+/// Which database it is. Known to nobody outside this crate.
+#[derive(Debug, Clone)]
+enum Inner {
+    Postgres(postgres::Postgres),
+}
+
+/// How long a connection may take to be had or made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Store {
+    /// Connects and measures the store's clock. Reads and changes no table.
+    ///
+    /// # Errors
+    /// [`StoreError::Config`] for a URL or certificate that can't be read; [`StoreError::Unavailable`] if nobody answers.
+    pub async fn connect(config: Config) -> Result<Self> {
+        let limit = config.statement_timeout * 3 + CONNECT_TIMEOUT;
+        let postgres = postgres::Postgres::connect(config, CONNECT_TIMEOUT)?;
+        let (sent, store, answered) = within("connect", limit, postgres.measure()).await?;
+        let this =
+            Self { inner: Inner::Postgres(postgres), clock: Clock::new(sent, store, answered), teller: None, limit };
+        // The first round trip includes the connection's handshake; the next tell the time better.
+        for _ in 0..3 {
+            this.sync_clock().await?;
+        }
+        Ok(this)
+    }
+
+    /// The same store, telling `teller` of every delivery it closes by itself.
+    #[must_use]
+    pub fn with_teller(mut self, teller: Teller) -> Self {
+        self.teller = Some(Arc::new(teller));
+        self
+    }
+
+    /// Creates or updates the tables. Safe to run from several processes at once.
+    ///
+    /// # Errors
+    /// [`StoreError::Schema`] if they were changed by hand; else as any call. No time limit but the statement's.
+    pub async fn migrate(&self) -> Result<()> {
+        match &self.inner {
+            Inner::Postgres(pg) => pg.migrate().await,
+        }
+    }
+
+    /// Are the tables there, and as new as this binary needs?
+    ///
+    /// # Errors
+    /// [`StoreError::Schema`], with what to run, if not.
+    pub async fn check_schema(&self) -> Result<()> {
+        self.within("check_schema", async {
+            match &self.inner {
+                Inner::Postgres(pg) => pg.check_schema().await,
+            }
+        })
+        .await
+    }
+
+    /// Does the store answer?
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if not.
+    pub async fn ping(&self) -> Result<()> {
+        self.sync_clock().await
+    }
+
+    /// The store's time, as known here.
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
+    /// Measures the store's clock once more. To be called every minute or so.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; the clock goes on with what it knows.
+    pub async fn sync_clock(&self) -> Result<()> {
+        let Inner::Postgres(pg) = &self.inner;
+        let (sent, store, answered) = self.within("sync_clock", pg.measure()).await?;
+        self.clock.measured(sent, store, answered);
+        Ok(())
+    }
+
+    /// Closes all connections, after the statements that run now.
+    pub async fn close(&self) {
+        match &self.inner {
+            Inner::Postgres(pg) => pg.close().await,
+        }
+    }
+
+    /// Every call has a limit: a network that swallows packets must not hold a worker for ever.
+    async fn within<T>(&self, operation: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
+        within(operation, self.limit, call).await
+    }
+
+    fn teller(&self) -> Option<&Teller> {
+        self.teller.as_deref()
+    }
+}
+
+async fn within<T>(operation: &'static str, limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(result) => result,
+        Err(_) => Err(StoreError::Unavailable { operation, cause: format!("no answer within {} s", limit.as_secs()) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_never_prints_its_url() {
+        let config = Config {
+            url: "postgres://herald:hunter2@db/herald".into(),
+            ca_pem: None,
+            max_connections: 1,
+            statement_timeout: Duration::from_secs(1),
+        };
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,187 @@
+//! Fan-out: pages of subscriptions, the cursor on the notification's row.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use herald_core::ids::{AppId, NotificationId, Unsid, UserId};
+use herald_core::request::{Request, Target};
+use herald_core::subscription::Subscription;
+use herald_core::time::Timestamp;
+use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use super::Postgres;
+use super::deliveries::NewRows;
+use super::error::during;
+use super::outbox::insert_events;
+use super::rows::{Columns, micros};
+use super::take::notification;
+use crate::{Expanded, NewNotification, Resolved, Result};
+
+const OPERATION: &str = "expand";
+
+impl Postgres {
+    /// Index: `notifications_due`.
+    pub(crate) async fn claim_fanout(&self, limit: i64, hold: Duration) -> Result<Vec<NotificationId>> {
+        let claimed: Vec<Uuid> = sqlx::query_scalar(
+            "
+            WITH claimed AS MATERIALIZED (
+                SELECT id
+                  FROM notifications
+                 WHERE next_at <= (SELECT clock_timestamp())
+                 ORDER BY next_at
+                 LIMIT $1
+                   FOR UPDATE SKIP LOCKED
+            )
+            UPDATE notifications n
+               SET next_at = clock_timestamp() + $2 * interval '1 microsecond'
+              FROM claimed
+             WHERE n.id = claimed.id
+            RETURNING n.id",
+        )
+        .bind(limit)
+        .bind(micros(hold))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("claim_fanout"))?;
+        Ok(claimed.into_iter().map(NotificationId).collect())
+    }
+
+    pub(crate) async fn expand<F>(
+        &self,
+        id: NotificationId,
+        page: usize,
+        hold: Duration,
+        mut resolve: F,
+    ) -> Result<Expanded>
+    where
+        F: FnMut(&NewNotification, &UserId, &[Subscription], Timestamp) -> Resolved + Send,
+    {
+        let mut tx = self.pool.begin().await.map_err(during(OPERATION))?;
+        let Some(row) = lock_due_notification(&mut tx, id).await.map_err(during(OPERATION))? else {
+            return Ok(Expanded::Stale);
+        };
+        let due = DueNotification::read(&row)?;
+        if due.expired {
+            move_cursor(&mut tx, id, None, hold).await.map_err(during(OPERATION))?;
+            tx.commit().await.map_err(during(OPERATION))?;
+            return Ok(Expanded::Expired);
+        }
+        let app = &due.new.request.app;
+        let subscriptions = page_of_subscriptions(&mut tx, app, &due.user, due.cursor, page).await?;
+        let more = subscriptions.len() == page;
+        let mut resolved = Resolved::default();
+        if !subscriptions.is_empty() || due.cursor.is_none() {
+            resolved = resolve(&due.new, &due.user, &subscriptions, due.now);
+        }
+        // Nothing is taken here: a page is far more than one worker's budget, and its hints spread it over all.
+        let mut rows = NewRows::new(0, Duration::ZERO);
+        let notification = Arc::new(notification(&Columns::new(&row, OPERATION))?);
+        let (lane, received_at) = (due.new.request.lane, due.new.received_at);
+        let (_, hints) = rows.add(&notification, lane, received_at, due.now, &resolved.deliveries, &subscriptions);
+        rows.insert(&mut tx).await.map_err(during(OPERATION))?;
+        insert_events(&mut tx, &resolved.events).await.map_err(during(OPERATION))?;
+        let cursor = subscriptions.last().map(|s| s.id).filter(|_| more);
+        move_cursor(&mut tx, id, cursor, hold).await.map_err(during(OPERATION))?;
+        // Dying before this: the page is not made, and comes up again after the hold.
+        tx.commit().await.map_err(during(OPERATION))?;
+        Ok(if more { Expanded::More(hints.len()) } else { Expanded::Done(hints.len()) })
+    }
+}
+
+/// A notification that is due itself, as it was stored.
+struct DueNotification {
+    new: NewNotification,
+    user: UserId,
+    cursor: Option<Unsid>,
+    expired: bool,
+    now: Timestamp,
+}
+
+impl DueNotification {
+    fn read(row: &PgRow) -> Result<Self> {
+        let columns = Columns::new(row, OPERATION);
+        let user = columns.user()?;
+        let request = Request {
+            app: columns.app()?,
+            target: Target::User(user.clone()),
+            key: columns.get("key")?,
+            content: columns.json("content")?,
+            expires_at: columns.time("expires_at")?,
+            deliver_at: columns.time_or_none("deliver_at")?,
+            lane: columns.lane()?,
+        };
+        let id = NotificationId(columns.get("id")?);
+        Ok(Self {
+            new: NewNotification { id, request, received_at: columns.time("received_at")? },
+            user,
+            cursor: columns.get::<Option<Uuid>>("cursor")?.map(Unsid),
+            expired: columns.get("expired")?,
+            now: columns.time("now")?,
+        })
+    }
+}
+
+/// Index: primary key. Skips one that another replica is at.
+async fn lock_due_notification(connection: &mut PgConnection, id: NotificationId) -> sqlx::Result<Option<PgRow>> {
+    sqlx::query(
+        "
+        SELECT id, app_id, user_id, key, lane, content, received_at, expires_at, deliver_at, cursor,
+               expires_at <= clock_timestamp() AS expired, clock_timestamp() AS now
+          FROM notifications
+         WHERE id = $1 AND next_at IS NOT NULL
+           FOR UPDATE SKIP LOCKED",
+    )
+    .bind(id.0)
+    .fetch_optional(connection)
+    .await
+}
+
+/// Index: `subscriptions_of_user`.
+async fn page_of_subscriptions(
+    connection: &mut PgConnection,
+    app: &AppId,
+    user: &UserId,
+    after: Option<Unsid>,
+    page: usize,
+) -> Result<Vec<Subscription>> {
+    let rows = sqlx::query(
+        "
+        SELECT id, app_id, user_id, platform, token_kind, token, environment, confirmed_at, expires_at
+          FROM subscriptions
+         WHERE app_id = $1 AND user_id = $2 AND ended_at IS NULL AND expires_at > clock_timestamp() AND id > $3
+         ORDER BY id
+         LIMIT $4",
+    )
+    .bind(app.as_str())
+    .bind(user.as_str())
+    .bind(after.map_or(Uuid::nil(), |unsid| unsid.0))
+    .bind(i64::try_from(page).unwrap_or(i64::MAX))
+    .fetch_all(connection)
+    .await
+    .map_err(during(OPERATION))?;
+    rows.iter().map(|row| Columns::new(row, OPERATION).subscription()).collect()
+}
+
+/// Goes on after `cursor`, or is complete without one. Index: primary key.
+async fn move_cursor(
+    connection: &mut PgConnection,
+    id: NotificationId,
+    cursor: Option<Unsid>,
+    hold: Duration,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "
+        UPDATE notifications
+           SET cursor = $2,
+               next_at = CASE WHEN $2 IS NOT NULL THEN clock_timestamp() + $3 * interval '1 microsecond' END
+         WHERE id = $1",
+    )
+    .bind(id.0)
+    .bind(cursor.map(|unsid| unsid.0))
+    .bind(micros(hold))
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! Record: what a push came to, and what happens next, in one transaction.
+//!
+//! Last step of the way. Attempts and dead tokens are facts and always written; state and `next_at` only at the version
+//! of the take, so that a worker that overslept its lease changes nothing.
+
+use std::borrow::Cow;
+
+use herald_core::delivery::{State, Step};
+use herald_core::event::OutboxEvent;
+use herald_core::ids::{DeliveryId, PushToken, Unsid};
+use herald_core::lane::DispatchQueue;
+use herald_core::push::Form;
+use herald_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Closed, Inner, Result, Store, Taken};
+
+/// One push handed to a provider, as the delivery's history keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// What was pushed.
+    pub form: Form,
+    /// When the push began, store time.
+    pub at: Timestamp,
+    /// Milliseconds until its outcome.
+    pub took_ms: u32,
+    /// [`herald_core::outcome::Outcome::as_str`].
+    pub outcome: Cow<'static, str>,
+    /// HTTP status; none when no answer came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The provider's documented reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Cow<'static, str>>,
+    /// An undocumented reason as sent, cut short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The provider's id of the push.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_id: Option<String>,
+}
+
+/// What a pruning step was about: the subscription ends only if it still has this token, confirmed at this moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PruneToken {
+    /// The token that was pushed to.
+    pub token: PushToken,
+    /// [`herald_core::subscription::Subscription::confirmed_at`] as it was then.
+    pub confirmed_at: Timestamp,
+}
+
+/// What is to be recorded of a take. Made from the [`Taken`], so that the version can't be forgotten.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Which delivery.
+    pub delivery: DeliveryId,
+    /// The version of the take.
+    pub version: i64,
+    /// Its subscription.
+    pub unsid: Unsid,
+    /// What core decided. Its `prune` counts only with a `prune_token`.
+    pub step: Step,
+    /// The dispatch queue it belongs to from now on ([`Step::queue`]).
+    pub queue: DispatchQueue,
+    /// The push, if one was made.
+    pub attempt: Option<Attempt>,
+    /// The token to end, if the provider says that it is dead.
+    pub prune_token: Option<PruneToken>,
+    /// Told only if the step is applied.
+    pub events: Vec<OutboxEvent>,
+}
+
+impl Record {
+    /// The record of a take: what core decided, the push if one was made, and what is told of it.
+    pub fn new(taken: &Taken, step: Step, attempt: Option<Attempt>, events: Vec<OutboxEvent>) -> Self {
+        let prune_token = step.prune.then(|| PruneToken {
+            token: taken.subscription.token.clone(),
+            confirmed_at: taken.subscription.confirmed_at,
+        });
+        Self {
+            delivery: taken.delivery.id,
+            version: taken.delivery.version,
+            unsid: taken.subscription.id,
+            queue: step.queue(taken.delivery.lane),
+            step,
+            attempt,
+            prune_token,
+            events,
+        }
+    }
+}
+
+/// What became of a record, in the order of the batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The row was still at the version of the take, and is now as the step says (or due, see `state`).
+    pub applied: bool,
+    /// The subscription was ended by this record.
+    pub pruned: bool,
+    /// The row's state now. [`State::Due`] after a pruning step: the subscription has another token by now, and the
+    /// delivery is due at once with it. None if the row is gone.
+    pub state: Option<State>,
+    /// Other open deliveries that the end of the subscription withdrew.
+    pub withdrawn: Vec<Closed>,
+}
+
+impl Store {
+    /// Records a batch in one transaction. One record for each delivery; a second one for the same is as one at an old
+    /// version.
+    ///
+    /// # Errors
+    /// On any error nothing is known to be recorded. Repeating is safe for states; an attempt may then be kept twice.
+    pub async fn record(&self, batch: &[Record]) -> Result<Vec<Recorded>> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.within("record", async {
+            match &self.inner {
+                Inner::Postgres(pg) => pg.record(batch, self.teller()).await,
+            }
+        })
+        .await
+    }
+}
