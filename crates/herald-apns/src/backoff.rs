@@ -1,0 +1,48 @@
+//! How long to leave a server alone after it could not be reached.
+//!
+//! Stands under the pool. Full jitter (a random time up to the exponential bound), so that replicas that lost APNs at the
+//! same moment do not come back at the same moment. Never sleeps: it only names a time.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+/// The bound after the first failure.
+const FIRST: Duration = Duration::from_secs(1);
+/// The bound never exceeds this.
+const MOST: Duration = Duration::from_secs(60);
+
+/// The wait after `failures` in a row: between zero and `FIRST` · 2^(failures−1), at most `MOST`. `random` picks the point.
+pub(crate) fn delay(failures: u32, random: u64) -> Duration {
+    let Some(doublings) = failures.checked_sub(1) else {
+        return Duration::ZERO;
+    };
+    let bound = FIRST.saturating_mul(1u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(MOST);
+    let millis = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(random % (millis + 1))
+}
+
+/// A number nobody can foresee: the standard library keys every `RandomState` anew. For jitter and spreading only.
+pub(crate) fn random() -> u64 {
+    RandomState::new().hash_one(0u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_doubles_from_one_second_to_sixty() {
+        let longest = |failures| (0..200_000).step_by(7).map(|r| delay(failures, r)).max().unwrap();
+        assert_eq!(longest(0), Duration::ZERO);
+        for (failures, bound) in [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (40, 60)] {
+            let longest = longest(failures);
+            assert!(longest <= Duration::from_secs(bound), "{failures}: {longest:?}");
+            assert!(longest > Duration::from_secs(bound) * 9 / 10, "{failures}: {longest:?}");
+        }
+    }
+
+    #[test]
+    fn two_numbers_differ() {
+        assert_ne!(random(), random());
+    }
+}

@@ -1,0 +1,18 @@
+#![doc = include_str!("../README.md")]
+//!
+//! Reading order: [`Client::send`] (the way of one push) → `request` (push → HTTP/2 request) → `pool` (which connection)
+//! → `exchange` (one stream, and what a lost one means) → `remedy` (answers that this client heals itself) → `token`
+//! (the provider token's life) → `connection` (connect, drive, notice that it is dead) → `backoff`.
+
+mod backoff;
+mod client;
+mod config;
+mod connection;
+mod exchange;
+mod pool;
+mod remedy;
+mod request;
+mod token;
+
+pub use client::{Client, Stats};
+pub use config::{Clock, Config, ConfigError};

@@ -1,0 +1,7 @@
+//! The client against real servers on this machine: one that answers by script, and the simulator.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod google;
+mod pushes;
+mod simulator;
+mod tokens;
