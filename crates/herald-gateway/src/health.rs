@@ -1,0 +1,150 @@
+//! What supervisors, load balancers and Prometheus ask.
+//!
+//! Never part of a notification's way. Liveness knows nothing of broker and store: a restart would not bring them back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use herald_core::breaker::Trip;
+use herald_metrics::{BrokerTotals, PauseReason};
+use herald_queue::Health;
+use herald_store::Pause;
+use serde::Serialize;
+use tokio::time::timeout;
+
+use crate::Shared;
+
+/// How long the store may take to answer before it counts as away: well below the time-out of a probe and of a scrape.
+const PING_LIMIT: Duration = Duration::from_secs(2);
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Readiness {
+    ready: bool,
+    not_ready: Vec<NotReady>,
+}
+
+/// One part that can't work now.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct NotReady {
+    part: &'static str,
+    problem: String,
+}
+
+impl NotReady {
+    fn new(part: &'static str, problem: impl Into<String>) -> Self {
+        Self { part, problem: problem.into() }
+    }
+}
+
+#[derive(Serialize)]
+struct Alive {
+    alive: bool,
+}
+
+/// `GET /healthz`
+pub(crate) async fn live() -> Response {
+    Json(Alive { alive: true }).into_response()
+}
+
+/// `GET /readyz`
+pub(crate) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    let parts = &shared.parts;
+    let mut not_ready = Vec::new();
+    if parts.draining.is_cancelled() {
+        not_ready.push(NotReady::new("process", "draining"));
+    }
+    if let Some(queue) = &parts.queue {
+        not_ready.extend(of_queue(queue.health()));
+    }
+    match timeout(PING_LIMIT, parts.store.ping()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => not_ready.push(NotReady::new("store", error.to_string())),
+        Err(_) => not_ready.push(NotReady::new("store", format!("no answer within {} s", PING_LIMIT.as_secs()))),
+    }
+    let status = if not_ready.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Readiness { ready: not_ready.is_empty(), not_ready })).into_response()
+}
+
+fn of_queue(health: Health) -> Vec<NotReady> {
+    let Health { publishing, publishing_for, consuming, consuming_for, blocked, last_loss } = health;
+    let mut not_ready = Vec::new();
+    let since = |down: Duration| {
+        let why = last_loss.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+        format!("no connection for {} s{why}", down.as_secs())
+    };
+    match blocked {
+        Some(why) => not_ready.push(NotReady::new("queue.blocked", format!("the broker takes no messages now: {why}"))),
+        None if !publishing => not_ready.push(NotReady::new("queue.publishing", since(publishing_for))),
+        None => {}
+    }
+    if !consuming {
+        not_ready.push(NotReady::new("queue.consuming", since(consuming_for)));
+    }
+    not_ready
+}
+
+/// `GET /metrics`
+pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let parts = &shared.parts;
+    if let Some(queue) = &parts.queue {
+        let counters = queue.counters();
+        parts.metrics.broker(BrokerTotals {
+            losses: counters.losses,
+            failed_connects: counters.failed_connects,
+            refused: counters.refused,
+            unconfirmed: counters.unconfirmed,
+        });
+    }
+    match timeout(PING_LIMIT, parts.store.pauses()).await {
+        Ok(Ok(pauses)) => parts.metrics.pauses_in_force(pauses.iter().map(|pause| (pause.provider, reason(pause)))),
+        // What was known last is told: a scrape must not fail with the store, least of all then.
+        Ok(Err(_)) | Err(_) => tracing::debug!("the pauses could not be read for a scrape"),
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], parts.metrics.render()).into_response()
+}
+
+fn reason(pause: &Pause) -> PauseReason {
+    let trip = Trip::parse(&pause.reason).filter(|_| !pause.by_operator);
+    trip.map_or(PauseReason::Operator, PauseReason::Trip)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn well() -> Health {
+        Health {
+            publishing: true,
+            publishing_for: Duration::from_secs(9),
+            consuming: true,
+            consuming_for: Duration::from_secs(9),
+            blocked: None,
+            last_loss: None,
+        }
+    }
+
+    #[test]
+    fn each_part_of_the_queue_that_is_not_ready_is_named() {
+        let check = |health, want: &[&str]| {
+            let parts: Vec<_> = of_queue(health).iter().map(|not_ready| not_ready.part).collect();
+            assert_eq!(parts, want);
+        };
+        check(well(), &[]);
+        check(Health { consuming: false, ..well() }, &["queue.consuming"]);
+        check(Health { publishing: false, ..well() }, &["queue.publishing"]);
+        check(Health { publishing: false, consuming: false, ..well() }, &["queue.publishing", "queue.consuming"]);
+        // A blocked connection is up; saying that it is down would send the operator the wrong way.
+        check(Health { publishing: false, blocked: Some("memory".to_owned()), ..well() }, &["queue.blocked"]);
+    }
+
+    #[test]
+    fn a_lost_connection_is_told_with_its_cause_and_age() {
+        let health = Health { consuming: false, last_loss: Some("reset by peer".to_owned()), ..well() };
+        assert_eq!(of_queue(health), [NotReady::new("queue.consuming", "no connection for 9 s: reset by peer")]);
+    }
+}

@@ -1,0 +1,245 @@
+//! `POST /v1/receipts`: an app says that it has a notification.
+//!
+//! Stands beside the way: a receipt closes its delivery and cancels its fallback. Three ways to send one, all answered with
+//! `{"results":[{"status":…}]}` in the order of the receipts, and with 2xx only after the commit (G3):
+//!
+//! - `{"receipts":[{"capability":"…","receivedAt":"…"}]}`, up to 1,000; `receivedAt` is optional, RFC 3339;
+//! - one such receipt as the body;
+//! - no body, and `Authorization: Bearer <capability>`: for a handler that can't do more. A capability that is refused is
+//!   then a 401, since whoever sends no body may well read none.
+//!
+//! With a body the header is not looked at: an app's HTTP client may attach the user's token to everything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{FromRequest as _, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use herald_core::receipt::CapabilityError;
+use herald_core::time::Timestamp;
+use herald_metrics::ReceiptKind;
+use herald_store::{By, Receipt, ReceiptResult};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::Shared;
+use crate::refusal::Refusal;
+
+/// Receipts in one request.
+pub(crate) const MAX_RECEIPTS: usize = 1_000;
+/// How long a body may take to arrive.
+const BODY_LIMIT: Duration = Duration::from_secs(10);
+/// How long a commit may take before the sender is told to repeat: an app in the background has about 30 s in all.
+const COMMIT_LIMIT: Duration = Duration::from_secs(10);
+/// What a good body looks like.
+const SHAPE: &str = r#"send {"receipts":[{"capability":"…"}]}"#;
+
+#[derive(Serialize)]
+struct Answer {
+    results: Vec<Item>,
+}
+
+/// What became of one receipt.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Item {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// A receipt as sent.
+#[derive(PartialEq, Eq)]
+struct Sent {
+    capability: String,
+    received_at: Option<Timestamp>,
+}
+
+/// Takes receipts in.
+pub(crate) async fn post(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Refusal> {
+    let bearer = bearer(request.headers());
+    let body = body(request).await?;
+    if !body.is_empty() {
+        return answer(&shared, read(&body)?).await;
+    }
+    let capability = bearer.ok_or_else(|| Refusal::invalid("body", "is empty", SHAPE))?;
+    // Refused ones are told apart here, where the status is all that may be read.
+    if let Err(error) = shared.parts.receipt_keys.verify(&capability, shared.parts.store.clock().now()) {
+        shared.parts.metrics.receipt(ReceiptKind::Refused, None);
+        return Err(unauthorized(error));
+    }
+    answer(&shared, vec![Sent { capability, received_at: None }]).await
+}
+
+/// Verifies, commits, and says what became of each.
+async fn answer(shared: &Shared, sent: Vec<Sent>) -> Result<Response, Refusal> {
+    let parts = &shared.parts;
+    let now = parts.store.clock().now();
+    let mut genuine = Vec::with_capacity(sent.len());
+    let mut verified = Vec::with_capacity(sent.len());
+    for Sent { capability, received_at } in &sent {
+        let delivery = parts.receipt_keys.verify(capability, now);
+        match delivery {
+            Ok(delivery) => genuine.push(Receipt { by: By::Delivery(delivery), received_at: *received_at }),
+            Err(_) => parts.metrics.receipt(ReceiptKind::Refused, None),
+        }
+        verified.push(delivery.err());
+    }
+    let Ok(Ok(results)) = timeout(COMMIT_LIMIT, shared.commits.commit(genuine)).await else {
+        return Err(Refusal::unavailable("the receipts could not be stored now"));
+    };
+    let mut results = results.iter();
+    let items = verified.into_iter().map(|refused| match refused {
+        Some(error) => Ok(Item { status: "refused", error: Some(error.to_string()) }),
+        // One result for each genuine receipt; without one, nothing may be claimed of it.
+        None => results.next().map(item).ok_or_else(|| Refusal::unavailable("a receipt was not stored")),
+    });
+    Ok(Json(Answer { results: items.collect::<Result<_, _>>()? }).into_response())
+}
+
+fn item(result: &ReceiptResult) -> Item {
+    let status = match result {
+        ReceiptResult::Closed(_) => "received",
+        ReceiptResult::Late(_) => "late",
+        ReceiptResult::Duplicate => "duplicate",
+        ReceiptResult::Unknown => "unknown",
+    };
+    Item { status, error: None }
+}
+
+fn unauthorized(error: CapabilityError) -> Refusal {
+    let fix = "send the receipt capability that the push carried";
+    Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", "Authorization", error.to_string(), fix)
+}
+
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let (scheme, capability) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| capability.trim().to_owned())
+}
+
+async fn body(request: Request) -> Result<Bytes, Refusal> {
+    match timeout(BODY_LIMIT, Bytes::from_request(request, &())).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "tooLarge",
+            "body",
+            format!("is larger than {} KiB", crate::MAX_BODY_BYTES / 1024),
+            "send fewer receipts at once",
+        )),
+        Ok(Err(_)) => Err(Refusal::invalid("body", "could not be read", "send it again")),
+        Err(_) => Err(Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout",
+            "body",
+            format!("did not arrive within {} s", BODY_LIMIT.as_secs()),
+            "send it again",
+        )),
+    }
+}
+
+fn read(body: &[u8]) -> Result<Vec<Sent>, Refusal> {
+    let body: Value = serde_json::from_slice(body).map_err(|error| {
+        // serde's own message may quote the body.
+        Refusal::invalid("body", format!("is not JSON (line {}, column {})", error.line(), error.column()), SHAPE)
+    })?;
+    let Some(object) = body.as_object() else {
+        return Err(Refusal::invalid("body", "is not an object", SHAPE));
+    };
+    let Some(receipts) = object.get("receipts") else {
+        return if object.contains_key("capability") {
+            Ok(vec![one(&body, "")?])
+        } else {
+            Err(Refusal::invalid("receipts", "is missing", SHAPE))
+        };
+    };
+    let receipts = receipts.as_array().ok_or_else(|| Refusal::invalid("receipts", "is not an array", SHAPE))?;
+    if receipts.len() > MAX_RECEIPTS {
+        let problem = format!("holds {} receipts", receipts.len());
+        return Err(Refusal::invalid("receipts", problem, "send at most 1,000 at once"));
+    }
+    receipts.iter().enumerate().map(|(at, item)| one(item, &format!("receipts[{at}]."))).collect()
+}
+
+/// `place` ends in a dot, or is empty.
+fn one(item: &Value, place: &str) -> Result<Sent, Refusal> {
+    let field = |name: &str| format!("{place}{name}");
+    let Some(capability) = item.get("capability").and_then(Value::as_str) else {
+        let fix = "give the receipt capability that the push carried, as text";
+        return Err(Refusal::invalid(field("capability"), "is missing or not text", fix));
+    };
+    let received_at = match item.get("receivedAt") {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(value.as_str().and_then(Timestamp::parse_rfc3339).ok_or_else(|| {
+            Refusal::invalid(
+                field("receivedAt"),
+                "is not a time",
+                "give RFC 3339, like 2026-12-01T00:00:00Z, or leave it out",
+            )
+        })?),
+    };
+    Ok(Sent { capability: capability.to_owned(), received_at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(body: &str) -> String {
+        let refusal = read(body.as_bytes()).err().unwrap_or_else(|| panic!("{body} was taken"));
+        format!("{refusal:?}")
+    }
+
+    #[test]
+    fn a_body_is_one_receipt_or_a_list_of_them() {
+        let taken = |body: &str| read(body.as_bytes()).ok().unwrap().len();
+        assert_eq!(taken(r#"{"capability":"a"}"#), 1);
+        assert_eq!(taken(r#"{"receipts":[]}"#), 0);
+        assert_eq!(taken(r#"{"receipts":[{"capability":"a"},{"capability":"b","receivedAt":null,"more":1}]}"#), 2);
+        let timed = read(br#"{"capability":"a","receivedAt":"2026-12-01T00:00:00Z"}"#).ok().unwrap();
+        assert_eq!(timed[0].received_at, Timestamp::parse_rfc3339("2026-12-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn a_broken_body_is_refused_with_the_place_of_the_mistake() {
+        let many = format!(r#"{{"receipts":[{}]}}"#, vec![r#"{"capability":"a"}"#; MAX_RECEIPTS + 1].join(","));
+        for (body, field) in [
+            ("", "body"),
+            ("[]", "body"),
+            ("{", "body"),
+            ("{}", "receipts"),
+            (r#"{"receipts":{}}"#, "receipts"),
+            (many.as_str(), "receipts"),
+            (r#"{"receipts":[{"capability":"a"},{}]}"#, "receipts[1].capability"),
+            (r#"{"receipts":[1]}"#, "receipts[0].capability"),
+            (r#"{"capability":7}"#, "capability"),
+            (r#"{"capability":"a","receivedAt":"yesterday"}"#, "receivedAt"),
+            (r#"{"receipts":[{"capability":"a","receivedAt":5}]}"#, "receipts[0].receivedAt"),
+        ] {
+            let text = refused(body);
+            assert!(text.contains(&format!("field: {field:?}")), "{field}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_never_quotes_the_body() {
+        for body in [r#"{"capability":"s3cret""#, r#"{"capability":["s3cret"]}"#, r#"{"s3cret":1}"#] {
+            assert!(!refused(body).contains("s3cret"), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_bearer_is_read_in_any_case_and_nothing_else_is() {
+        let check = |value: &'static str, want: Option<&str>| {
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
+            assert_eq!(bearer(&headers).as_deref(), want, "{value}");
+        };
+        check("Bearer abc", Some("abc"));
+        check("bearer  abc ", Some("abc"));
+        check("Basic abc", None);
+        check("abc", None);
+    }
+}
