@@ -1,0 +1,189 @@
+//! The configuration: `herald.toml` and `HERALD_…` variables become a [`Config`] that can't be half right.
+//!
+//! Three steps: [`source`] (where it is written) → [`raw`] (as written) → [`check`] and [`apps`] (as meant). All mistakes
+//! are reported at once, each with its place, what is wrong and what to do, before any port or connection is opened.
+//! Secrets come from files and variables, are read as late as can be, and never print. Nothing here opens a connection.
+
+mod apps;
+mod check;
+pub(crate) mod credentials;
+mod problem;
+mod raw;
+mod secret;
+mod source;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use herald_core::event::TellSet;
+use herald_core::ids::AppId;
+use herald_core::subscription::Environment;
+use herald_worker::settings::Fallback;
+
+use crate::failure::Failure;
+pub(crate) use check::{BROKER_EXAMPLE, STORE_EXAMPLE};
+use problem::Problems;
+pub(crate) use secret::Secret;
+pub(crate) use source::Input;
+
+/// The configuration, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// The file it was read from, if there was one.
+    pub file: Option<PathBuf>,
+    /// `[broker]`
+    pub broker: Broker,
+    /// `[store]`
+    pub store: Database,
+    /// `http.listen`
+    pub listen: SocketAddr,
+    /// `[worker]`
+    pub worker: WorkerSettings,
+    /// `[apps]`, in the order of their ids.
+    pub apps: Vec<AppConfig>,
+}
+
+/// Where the broker is. No URL is no mistake yet: not every command needs one.
+#[derive(Debug, Clone)]
+pub(crate) struct Broker {
+    /// One for each node, tried in turn.
+    pub urls: Vec<Secret>,
+    /// Certificates to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// A lost connection is noticed after twice this.
+    pub heartbeat: Duration,
+}
+
+/// Where the store is. No URL is no mistake yet: not every command needs one.
+#[derive(Debug, Clone)]
+pub(crate) struct Database {
+    /// Of PostgreSQL.
+    pub url: Option<Secret>,
+    /// Certificates to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// At most this many connections of this process.
+    pub max_connections: u32,
+}
+
+/// `[worker]`: the meaning of each is at its default, in [`check`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WorkerSettings {
+    /// Pushes in flight at once.
+    pub budget: usize,
+    /// How long a take holds.
+    pub lease: Duration,
+    /// The longest attempt; shorter than the lease.
+    pub attempt_timeout: Duration,
+    /// How often the clock looks.
+    pub clock_interval: Duration,
+    /// The longest drain; not shorter than an attempt.
+    pub drain: Duration,
+}
+
+/// `[apps."…"]`: at least one provider, its files not yet read.
+#[derive(Debug, Clone)]
+pub(crate) struct AppConfig {
+    /// In lower case.
+    pub id: AppId,
+    /// AMQP logins that may publish for it; not empty if there are two apps.
+    pub amqp_users: Vec<String>,
+    /// Through each provider, for this replica.
+    pub pushes_per_second: Option<u32>,
+    /// What producers are told.
+    pub events: TellSet,
+    /// Its iOS app.
+    pub apns: Option<ApnsConfig>,
+    /// Its Android app.
+    pub fcm: Option<FcmConfig>,
+    /// Toasts.
+    pub fallback: Fallback,
+    /// The first signs.
+    pub receipt_keys: Vec<KeyConfig>,
+}
+
+/// `[apps."…".apns]`
+#[derive(Debug, Clone)]
+pub(crate) struct ApnsConfig {
+    /// Its place, for messages.
+    pub at: String,
+    /// The .p8.
+    pub key_file: PathBuf,
+    /// 10 characters.
+    pub key_id: String,
+    /// 10 characters.
+    pub team_id: String,
+    /// The bundle id.
+    pub topic: String,
+    /// One or both.
+    pub environments: Vec<Environment>,
+    /// Instead of Apple's.
+    pub url: Option<String>,
+    /// Instead of the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `[apps."…".fcm]`
+#[derive(Debug, Clone)]
+pub(crate) struct FcmConfig {
+    /// Its place, for messages.
+    pub at: String,
+    /// The service account's JSON.
+    pub service_account_file: PathBuf,
+    /// Instead of Google's.
+    pub url: Option<String>,
+    /// Instead of the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `[[apps."…".receipt_keys]]`
+#[derive(Debug, Clone)]
+pub(crate) struct KeyConfig {
+    /// Its place, for messages.
+    pub at: String,
+    /// What a capability names it by.
+    pub id: String,
+    /// Where the secret is.
+    pub source: KeySource,
+}
+
+/// Where a receipt key's secret is.
+#[derive(Debug, Clone)]
+pub(crate) enum KeySource {
+    /// In this file: base64, or the bytes themselves.
+    File(PathBuf),
+    /// The value of a variable: base64.
+    Value(Secret),
+}
+
+/// What a command needs to be right before it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Broker and store. Key files may be elsewhere: a machine that publishes need not hold them.
+    Connections,
+    /// Everything: it will push.
+    Credentials,
+}
+
+impl Config {
+    /// Reads and checks.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] with all problems, one a line.
+    pub(crate) fn load(input: &Input, needs: Needs) -> Result<Self, Failure> {
+        let mut problems = Problems::default();
+        let (sources, dict) = source::Sources::read(input, &mut problems);
+        let shared = RefCell::new(problems);
+        let raw = raw::RawConfig::read(&sources, dict, &shared);
+        let mut problems = shared.into_inner();
+        let config = check::check(raw, input, needs, &mut problems);
+        if let Some(config) = config.as_ref().filter(|_| needs == Needs::Credentials) {
+            credentials::check(&config.apps, config.worker.attempt_timeout, &mut problems);
+        }
+        problems.or(config)
+    }
+}

@@ -1,0 +1,33 @@
+//! `herald isolated`: the child process that does one piece of work alone (design §4.10). Not for people: a worker starts it.
+//!
+//! Standard input says what to do, standard output what came of it; both are JSON. If this process dies, the worker knows
+//! that the work killed it.
+
+use std::io::Read as _;
+
+use herald_worker::{Isolated, Verdict};
+
+use crate::config::Config;
+use crate::{out, worker};
+
+/// Work is at most a request of 64 KiB, written as numbers.
+const MAX_INPUT: u64 = 1024 * 1024;
+
+/// Does one piece of work, told on stdin.
+///
+/// # Errors
+/// When the input is not work, or the answer can't be written.
+pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
+    let mut input = Vec::new();
+    std::io::stdin().take(MAX_INPUT).read_to_end(&mut input)?;
+    let work: Isolated = serde_json::from_slice(&input)?;
+    let verdict = match worker::assemble(config, "isolated").await {
+        Ok(parts) => herald_worker::do_alone(parts, work).await,
+        Err(error) => {
+            tracing::warn!(%error, "isolated work could not begin");
+            Verdict::Unavailable
+        }
+    };
+    out::line(serde_json::to_string(&verdict)?)?;
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! `herald worker`: takes requests from the queue and pushes them, until a signal; and serves metrics, health and receipts.
+//!
+//! Wiring only. What a worker does is in `herald-worker`; the order in which it stops is in its `drain.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use herald_gateway::{Gateway, Parts, ReceiptKeys};
+use herald_metrics::Metrics;
+use herald_worker::Worker;
+use herald_worker::settings::{App, Isolate, Settings};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, credentials};
+use crate::failure::Failure;
+use crate::{connect, shutdown, topology};
+
+/// How much longer than an attempt a piece of isolated work may take: starting a process, connecting, taking, recording.
+const ISOLATED_EXTRA: Duration = Duration::from_secs(30);
+
+/// Runs until a signal, then drains.
+///
+/// # Errors
+/// [`Failure::Usage`] before anything is open; [`Failure::Unavailable`] if broker or store can't be reached at the start;
+/// [`Failure::Internal`] if a part of the worker panicked.
+pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
+    let worker = assemble(config, "worker").await?;
+    worker.queue.verify_topology().await.map_err(topology::failure)?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|error| Failure::Usage(format!("http.listen (HERALD_LISTEN): {}: {error}", config.listen)))?;
+    tracing::info!(listen = %config.listen, apps = worker.apps.len(), budget = worker.settings.budget, "worker started");
+    let drained = shutdown::until_signal(|stop| serve(worker, listener, stop)).await?;
+    if drained.failed {
+        return Err(Failure::Internal(anyhow::anyhow!("a part of the worker panicked; see above")).into());
+    }
+    Ok(())
+}
+
+/// The worker with its HTTP beside it. HTTP goes on during the drain: receipts still count, and `/readyz` says why not.
+async fn serve(worker: Worker, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<herald_worker::Drained> {
+    let (queue, store) = (worker.queue.clone(), worker.store.clone());
+    let gateway = Gateway::new(Parts {
+        metrics: worker.metrics.clone(),
+        store: store.clone(),
+        queue: Some(queue.clone()),
+        receipt_keys: receipt_keys(&worker.apps),
+        draining: stop.clone(),
+    });
+    let http_stop = CancellationToken::new();
+    let mut http = JoinSet::new();
+    http.spawn(gateway.serve(listener, http_stop.clone()));
+    let drained = herald_worker::run(worker, stop).await;
+    http_stop.cancel();
+    while let Some(ended) = http.join_next().await {
+        ended??;
+    }
+    queue.close().await;
+    store.close().await;
+    Ok(drained)
+}
+
+fn receipt_keys(apps: &[App]) -> ReceiptKeys {
+    let keys = apps.iter().flat_map(|app| &app.receipt_keys);
+    ReceiptKeys::new(keys.map(|key| (key.id.clone(), key.secret.clone())))
+}
+
+/// The parts of a worker, connected; also for the child process that works alone.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn assemble(config: &Config, purpose: &str) -> anyhow::Result<Worker> {
+    let queue = connect::queue(config, purpose)?;
+    let store = connect::ready_store(config).await?;
+    let clock = store.clock();
+    let apps = credentials::open(config, Arc::new(move || clock.now()))?;
+    let store = store.with_teller(herald_worker::teller(&apps));
+    let metrics = Metrics::new();
+    metrics.budget(config.worker.budget);
+    Ok(Worker { apps, settings: settings(config)?, store, queue, metrics })
+}
+
+fn settings(config: &Config) -> anyhow::Result<Settings> {
+    let mut args = vec!["isolated".to_owned()];
+    if let Some(file) = &config.file {
+        args.extend(["--config".to_owned(), file.display().to_string()]);
+    }
+    Ok(Settings {
+        budget: config.worker.budget,
+        lease: config.worker.lease,
+        attempt_timeout: config.worker.attempt_timeout,
+        clock_interval: config.worker.clock_interval,
+        drain: config.worker.drain,
+        isolate: Isolate {
+            program: std::env::current_exe()?,
+            args,
+            timeout: config.worker.attempt_timeout + ISOLATED_EXTRA,
+        },
+    })
+}

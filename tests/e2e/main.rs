@@ -1,0 +1,28 @@
+//! End-to-end and fault tests: the real binary, a real RabbitMQ, a real PostgreSQL, simulated providers and phones.
+//!
+//! Each test makes a [`world`] of its own and shares nothing with another. Where the guarantees of the design are held:
+//!
+//! | guarantee | test |
+//! | --- | --- |
+//! | G1 nothing lost | [`spine`], [`faults`], [`drain`] |
+//! | G2 the person is told | [`spine`] |
+//! | G3 no needless toast | [`spine`], [`receipts`], [`faults`] |
+//! | G4 duplicates bounded | [`spine`], [`faults`], [`drain`] |
+//! | G5 our fault never costs the user's device | [`providers`] |
+//! | G6 poison is parked | [`malformed`], [`poison`] |
+//! | G8 tenants are apart | [`malformed`] |
+
+mod load;
+mod requests;
+mod simulator;
+mod world;
+
+mod cli;
+mod drain;
+mod events;
+mod faults;
+mod malformed;
+mod poison;
+mod providers;
+mod receipts;
+mod spine;
