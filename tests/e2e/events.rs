@@ -45,8 +45,8 @@ async fn an_app_that_asked_is_told_what_became_of_its_notifications() {
     subscribe(&amqp).await;
     world.phone("awake", json!({ "platform": "ios" })).await;
     world.phone("saving", json!({ "platform": "ios", "condition": "powerSaving" })).await;
-    world.phone("removed", json!({ "platform": "android" })).await;
-    world.simulator.change("removed", json!({ "condition": "uninstalled" })).await;
+    world.phone("removed", json!({ "platform": "ios" })).await;
+    world.uninstall("removed").await;
     for user in ["awake", "saving", "removed", "nobody"] {
         let mut body = requests::with_fallback(APP, user, 1);
         body["appNotificationId"] = format!("of-{user}").into();
@@ -71,7 +71,6 @@ async fn an_app_that_asked_is_told_what_became_of_its_notifications() {
         while let Some(got) = amqp.get(QUEUE).await.unwrap() {
             let (name, data, id) = read(&got);
             assert!(ids.insert(id), "an id came twice without a fault: {data}");
-            eprintln!("{name} {data}");
             let about = data["appNotificationId"].as_str().or(data["field"].as_str()).unwrap_or_default();
             told.insert((name, about.to_owned()), data);
         }

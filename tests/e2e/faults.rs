@@ -86,6 +86,32 @@ async fn a_worker_killed_loses_nothing_and_repeats_at_most_what_it_had_in_flight
 }
 
 #[tokio::test]
+async fn a_worker_that_sleeps_through_its_leases_gives_up_when_it_wakes() {
+    // All pushes fit into one worker's budget at once: the sleeper has taken many and has not begun them all.
+    let world = world(3).start().await;
+    let mut load = loaded(&world).await;
+    let amqp = world.amqp().await;
+    load.publish(&amqp, 0, NOTIFICATIONS).await;
+    under_way(&world).await;
+    signal(&world, 1, "STOP").await;
+    not_done(&world).await;
+    until("the other worker to pick up what the sleeper had taken", async || {
+        world.workers[0].metric("herald_lease_lapses_total", "").await >= 1.0
+    })
+    .await;
+    signal(&world, 1, "CONT").await;
+    load.check(&world, BUDGET).await;
+    world.finish().await;
+}
+
+/// Sends a signal to a worker that it can't handle.
+async fn signal(world: &World, worker: usize, name: &str) {
+    let pid = world.workers[worker].process.pid().expect("it runs");
+    let sent = tokio::process::Command::new("kill").args(["-s", name, &pid.to_string()]).status().await.unwrap();
+    assert!(sent.success(), "kill -s {name}");
+}
+
+#[tokio::test]
 async fn a_broker_killed_and_started_again_loses_nothing() {
     let mut rabbit = PrivateRabbit::start().await.unwrap();
     rabbit.add_vhost("herald").await.unwrap();

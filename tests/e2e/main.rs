@@ -1,6 +1,6 @@
 //! End-to-end and fault tests: the real binary, a real RabbitMQ, a real PostgreSQL, simulated providers and phones.
 //!
-//! Each test makes a [`world`] of its own and shares nothing with another. Where the guarantees of the design are held:
+//! Each test makes a [`world`] of its own and shares nothing with another. Where the guarantees of docs/protocol.md are held:
 //!
 //! | guarantee | test |
 //! | --- | --- |
@@ -10,6 +10,7 @@
 //! | G4 duplicates bounded | [`spine`], [`faults`], [`drain`] |
 //! | G5 our fault never costs the user's device | [`providers`] |
 //! | G6 poison is parked | [`malformed`], [`poison`] |
+//! | G7 high is high | [`lanes`] |
 //! | G8 tenants are apart | [`malformed`] |
 
 mod load;
@@ -21,6 +22,7 @@ mod cli;
 mod drain;
 mod events;
 mod faults;
+mod lanes;
 mod malformed;
 mod poison;
 mod providers;

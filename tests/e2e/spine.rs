@@ -1,7 +1,7 @@
 //! The whole way, with a producer in Python: from `basic_publish` to what each person sees; and a worker that is killed.
 
 use std::process::Stdio;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use herald_core::ids::{AppId, UserId};
 use serde_json::{Value, json};
@@ -52,10 +52,7 @@ async fn each_person_is_told_exactly_once_whatever_the_phone_is_doing() {
     ] {
         world.phone(user, spec).await;
     }
-    // Uninstalled after the app had registered: APNs says since when.
-    let moment = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_millis(5);
-    let removed = json!({ "condition": "uninstalled", "unregisteredAtMs": u64::try_from(moment.as_millis()).unwrap() });
-    world.simulator.change("removed", removed).await;
+    world.uninstall("removed").await;
 
     let users = ["awake", "saving", "quit", "removed", "android"];
     let messages: Vec<(String, Value)> =

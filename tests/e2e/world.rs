@@ -23,7 +23,7 @@ pub(crate) const APP: &str = "mail.contoso.com";
 /// A second one.
 pub(crate) const OTHER: &str = "chat.fabrikam.com";
 /// The longest that anything awaited may take, on a busy machine.
-pub(crate) const LIMIT: Duration = Duration::from_secs(15);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// How much of a log is shown when a test fails.
 const SHOWN_LINES: usize = 60;
 
@@ -378,6 +378,12 @@ impl World {
     /// The same for [`APP`], the phone named after its user.
     pub(crate) async fn phone(&self, user: &str, spec: Value) -> Unsid {
         self.phone_of(APP, user, user, spec).await
+    }
+
+    /// The app is removed from a registered phone; APNs says since when, which is after the registration.
+    pub(crate) async fn uninstall(&self, phone: &str) {
+        let now = self.store().clock().now().plus(Duration::from_millis(5)).micros() / 1_000;
+        self.simulator.change(phone, json!({ "condition": "uninstalled", "unregisteredAtMs": now })).await;
     }
 
     /// Publishes a request to the high lane, confirmed, under a key.

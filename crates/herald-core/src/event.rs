@@ -1,7 +1,7 @@
 //! Who is told: what a step means to the producer.
 //!
 //! Stands after the decision: an opt-in app gets one CloudEvent per [`Tell`], by an outbox row written in the same
-//! transaction as the state change (design §4.8). It never carries content or tokens.
+//! transaction as the state change (protocol step 8). It never carries content or tokens.
 
 use serde::Serialize;
 use uuid::Uuid;

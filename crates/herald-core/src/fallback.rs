@@ -1,6 +1,6 @@
 //! The fallback: whether a toast is owed when the raw push is deferred. The answer to "why did this phone get a toast?".
 //!
-//! Stands in resolve, beside the selection of devices. The ten rules (design §3), and where each is held:
+//! Stands in resolve, beside the selection of devices. The ten rules (docs/protocol.md), and where each is held:
 //!
 //! 1. Owed if: priority High, raw form, platform iOS, `targetPolicy` includes iOS, a policy with iOS: [`owed`].
 //! 2. The deadline is the first attempt + the delay, moved once, to the acceptance + the delay:

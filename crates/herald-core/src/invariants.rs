@@ -1,4 +1,4 @@
-//! What must hold of any trace: the guarantees G1 to G4 (design §4) as predicates over what was seen of one delivery.
+//! What must hold of any trace: the guarantees G1 to G4 (docs/protocol.md) as predicates over what was seen of one delivery.
 //!
 //! Used by the property tests of this crate and by the ledger of the end-to-end tests. No state of Herald is read here,
 //! only facts that a provider, a phone or a store could attest.

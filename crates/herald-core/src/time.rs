@@ -1,4 +1,4 @@
-//! Time as a value. Every [`Timestamp`] is on the **store's** clock (design §4): a replica adds its own monotonic time to
+//! Time as a value. Every [`Timestamp`] is on the **store's** clock (docs/protocol.md): a replica adds its own monotonic time to
 //! the offset it measured, and never reads its wall clock for a decision.
 
 use std::fmt;

@@ -48,7 +48,7 @@ impl Http {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy();
         if self.only_http2 {
-            
+            builder = builder.http2_prior_knowledge();
         }
         if let Some(roots) = &self.roots {
             builder = builder.tls_certs_only(roots.iter().cloned());

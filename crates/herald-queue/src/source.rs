@@ -1,4 +1,4 @@
-//! The queues that Herald consumes, by what they are for. Their names are in design §5 and nowhere else in the code.
+//! The queues that Herald consumes, by what they are for. Their names are in docs/protocol.md and nowhere else in the code.
 //!
 //! Stands between the worker, which says [`Source::Requests`], and the broker, which says `herald.requests.high`. It
 //! never talks to a broker.

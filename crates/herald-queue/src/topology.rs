@@ -1,4 +1,4 @@
-//! The exchanges and queues of design §5, as data. Everything that names one reads it here.
+//! The exchanges and queues of docs/protocol.md, as data. Everything that names one reads it here.
 //!
 //! `herald topology` declares them ([`Queue::declare_topology`](crate::Queue::declare_topology)), workers and gateways check
 //! them passively when they start ([`Queue::verify_topology`](crate::Queue::verify_topology)), operators import them

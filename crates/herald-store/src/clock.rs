@@ -1,6 +1,6 @@
 //! Store time on this replica: the offset measured against the store, plus a monotonic clock.
 //!
-//! Every decision that compares times reads this clock (design §4); nothing reads the wall clock. It does no I/O: the
+//! Every decision that compares times reads this clock (docs/protocol.md); nothing reads the wall clock. It does no I/O: the
 //! store measures and hands the result in.
 
 use std::collections::VecDeque;

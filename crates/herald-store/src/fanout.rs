@@ -11,7 +11,7 @@ use herald_core::time::Timestamp;
 
 use crate::{Inner, NewNotification, Resolved, Result, Store};
 
-/// Intake resolves at most this many subscriptions of one notification at once (design §4.9).
+/// Intake resolves at most this many subscriptions of one notification at once (protocol step 9).
 pub const FANOUT_LIMIT: usize = 1_000;
 
 /// What one page of a fan-out came to.

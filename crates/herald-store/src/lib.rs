@@ -1,7 +1,7 @@
 //! Remember: notifications, deliveries, due times, receipts, subscriptions.
 //!
 //! Stands under every step of the way: intake, due, take, record and receipts are each one method here, named as in the
-//! protocol of design §4, and each is one transaction. Time is the store's ([`Clock`]). Nothing here decides what is
+//! protocol of docs/protocol.md, and each is one transaction. Time is the store's ([`Clock`]). Nothing here decides what is
 //! pushed: what a request resolves to, and what events follow, come in as pure functions.
 //!
 //! Callers never learn which database it is; no type of its driver leaves this crate.

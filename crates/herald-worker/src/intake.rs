@@ -33,7 +33,7 @@ const MAX_BATCH: usize = 250;
 const PREFETCH: u16 = 500;
 /// Deliveries a request is expected to have when permits are set aside: phones per person.
 const DEVICES_PER_USER: usize = 3;
-/// A request that was delivered this often is looked at by a child process only (design §4.10).
+/// A request that was delivered this often is looked at by a child process only (protocol step 10).
 const SUSPECT_AFTER: u32 = 3;
 
 /// A request that keeps the contract, with the message that is acked once it is stored.

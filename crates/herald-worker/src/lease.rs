@@ -1,7 +1,7 @@
 //! How long a take may still push, by monotonic time.
 //!
 //! Stands between take and push: the clock is read **before** the take is asked for, so the lease that a worker believes in
-//! never ends later than the store's. A worker that was asleep finds it over and gives up; it never pushes (design §4.4).
+//! never ends later than the store's. A worker that was asleep finds it over and gives up; it never pushes (protocol step 4).
 
 use std::time::Duration;
 

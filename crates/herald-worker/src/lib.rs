@@ -1,4 +1,4 @@
-//! The way of a notification, from the queue to the phone: reads like design §2.
+//! The way of a notification, from the queue to the phone: reads like docs/protocol.md.
 //!
 //! ```text
 //! requests ─▶ intake ─▶ resolve ─▶ push ─▶ record

@@ -85,7 +85,7 @@ pub struct Settings {
     pub clock_interval: Duration,
     /// How long a drain may take before the process gives up its work to the leases.
     pub drain: Duration,
-    /// How the binary is started again for work that is done alone in a child process (design §4.10).
+    /// How the binary is started again for work that is done alone in a child process (protocol step 10).
     pub isolate: Isolate,
 }
 

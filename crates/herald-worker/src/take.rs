@@ -23,7 +23,7 @@ use crate::{isolation, parked, push};
 const PREFETCH: u16 = 20;
 /// Takes in one statement.
 const MAX_TAKES: usize = 250;
-/// A delivery that was taken this often without a recorded outcome is pushed by a child process only (design §4.10).
+/// A delivery that was taken this often without a recorded outcome is pushed by a child process only (protocol step 10).
 const ALONE_AFTER: u16 = 3;
 
 /// Takes what is due of one dispatch queue until `stop`.

@@ -1,6 +1,6 @@
 //! What the producers of an app are told of deliveries that the store closes by itself: receipts, withdrawals, expiry.
 //!
-//! Stands beside record: the store asks inside its own transaction, so that event and state change are one (design §4.8).
+//! Stands beside record: the store asks inside its own transaction, so that event and state change are one (protocol step 8).
 //! Also where such endings are counted.
 
 use std::collections::HashMap;

@@ -24,7 +24,7 @@ pub(crate) async fn run(config: &Config, command: DeadCommand) -> anyhow::Result
     }
     out::line(match count {
         0 => "no dead letters".to_owned(),
-        count => format!("{count} dead letters; the latest {}:", latest.len()),
+        count => format!("dead letters: {count}; the latest {}:", latest.len()),
     })?;
     for letter in &latest {
         out::line(line(letter))?;

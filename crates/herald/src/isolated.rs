@@ -1,4 +1,4 @@
-//! `herald isolated`: the child process that does one piece of work alone (design §4.10). Not for people: a worker starts it.
+//! `herald isolated`: the child process that does one piece of work alone (protocol step 10). Not for people: a worker starts it.
 //!
 //! Standard input says what to do, standard output what came of it; both are JSON. If this process dies, the worker knows
 //! that the work killed it.

@@ -3,7 +3,7 @@
 //! The first step of the way of a notification; worker and gateway both parse with [`parse`], so a body means the same on
 //! either. Whether the app exists, may send, and knows the target is for the caller and the store.
 //!
-//! The body is the Graph notification resource plus a `target` (design §6). What clients of Graph really send is read too:
+//! The body is the Graph notification resource plus a `target` (docs/requests.md). What clients of Graph really send is read too:
 //! `displayTimeToLive` and the delay as a number or a numeric string, platform names and priority in any case,
 //! `platformTypes` as a list or one string, dates with any offset, the body wrapped as `{"notification": {…}}`, `null` for
 //! absent, and any field that isn't known is ignored.

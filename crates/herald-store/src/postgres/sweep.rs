@@ -14,7 +14,7 @@ use crate::{Closed, Result, Swept, Teller};
 
 const OPERATION: &str = "sweep";
 
-/// An ended subscription still names its user for this long (design §6).
+/// An ended subscription still names its user for this long (docs/requests.md).
 const KEEP_SUBSCRIPTIONS: Duration = Duration::from_secs(90 * 24 * 3600);
 
 impl Postgres {

@@ -103,12 +103,12 @@ pub(super) async fn run(work: Vec<Work>) -> anyhow::Result<()> {
 }
 
 async fn connection(work: Arc<Work>) -> anyhow::Result<()> {
+    // Kept to the end: h2 closes a connection to which no sender refers, and that would look like the simulator's doing.
     let (sender, driver) = work.endpoint.connect().await?;
     let mut streams = JoinSet::new();
     for _ in 0..work.streams {
         streams.spawn(stream(sender.clone(), Arc::clone(&work)));
     }
-    drop(sender);
     let sent = async {
         while let Some(ended) = streams.join_next().await {
             ended??;

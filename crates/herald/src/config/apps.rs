@@ -1,4 +1,4 @@
-//! The apps: each with what is needed to push for it, and apart from the others (design G8).
+//! The apps: each with what is needed to push for it, and apart from the others (G8).
 //!
 //! Part of the third step. What is in key files is looked at in [`super::credentials`].
 

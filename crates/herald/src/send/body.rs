@@ -1,6 +1,6 @@
 //! The bodies to send: from flags, from a file, or from stdin, with `{n}` filled in.
 //!
-//! Its output keeps the contract of design §6; what comes from a file is not changed but for `{n}`.
+//! Its output keeps the contract of docs/requests.md; what comes from a file is not changed but for `{n}`.
 
 use std::io::Read as _;
 use std::path::Path;

@@ -15,7 +15,7 @@ pub(super) fn envelope() -> Envelope<'static> {
     Envelope { message_id: Some("m-1"), content_type: Some("application/json"), ..Envelope::default() }
 }
 
-/// The example of design §6.
+/// The example of docs/requests.md.
 pub(super) fn full() -> Value {
     json!({
         "target": { "userNotificationSubscriptionId": UNSID },
