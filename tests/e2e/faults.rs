@@ -87,19 +87,25 @@ async fn a_worker_killed_loses_nothing_and_repeats_at_most_what_it_had_in_flight
 
 #[tokio::test]
 async fn a_worker_that_sleeps_through_its_leases_gives_up_when_it_wakes() {
-    // All pushes fit into one worker's budget at once: the sleeper has taken many and has not begun them all.
-    let world = world(3).start().await;
+    // The broker gives the sleeper's requests to the other worker as soon as heartbeats are missed.
+    let world = allowing(world(3).heartbeat(1), &BROKER_AWAY).start().await;
     let mut load = loaded(&world).await;
     let amqp = world.amqp().await;
     load.publish(&amqp, 0, NOTIFICATIONS).await;
     under_way(&world).await;
     signal(&world, 1, "STOP").await;
     not_done(&world).await;
-    until("the other worker to pick up what the sleeper had taken", async || {
-        world.workers[0].metric("herald_lease_lapses_total", "").await >= 1.0
+    // The other worker alone brings all of it to an end.
+    load.check(&world, BUDGET).await;
+    signal(&world, 1, "CONT").await;
+    until("the sleeper to notice that its connections are gone", async || {
+        world.workers[1].process.stderr().unwrap().contains("no connection to the broker")
     })
     .await;
-    signal(&world, 1, "CONT").await;
+    until("the sleeper to have nothing in hand", async || {
+        world.workers[1].metric("herald_pushes_in_flight", "").await == 0.0
+    })
+    .await;
     load.check(&world, BUDGET).await;
     world.finish().await;
 }

@@ -30,8 +30,6 @@ pub(crate) struct Push {
     pub(crate) status: Option<u64>,
     /// `raw`, `toast`, `alert` or `state`.
     pub(crate) form: String,
-    /// Of which notification.
-    pub(crate) notification: String,
     /// The receipt capability that it carries.
     pub(crate) capability: String,
     /// All headers of the request.
@@ -161,7 +159,6 @@ fn push(entry: &Value) -> Option<Push> {
         phone: text(&entry["phone"]),
         status: entry["status"].as_u64(),
         form: text(&herald["form"]),
-        notification: text(&herald["notificationId"]),
         capability: text(&herald["receipt"]),
         headers: entry["headers"].clone(),
         body: body.clone(),

@@ -25,6 +25,9 @@ use crate::way::Way;
 /// How long a delivery of an app that this worker does not know is held: perhaps only its configuration is behind.
 const UNKNOWN_APP_HOLD: Duration = Duration::from_secs(60);
 
+/// The clients keep the attempt's limit themselves, and know then whether the push was sent; this is the net below them.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// A take that is over: what became of it.
 #[derive(Debug)]
 pub(crate) struct Done {
@@ -100,7 +103,8 @@ async fn attempt(way: &Way, taken: &Taken, lease: Lease) -> End {
     {
         return End::NotPushed(Event::Held(until));
     }
-    if !lease.allows(way.settings.attempt_timeout) {
+    let limit = way.settings.attempt_timeout + GRACE;
+    if !lease.allows(limit) {
         return End::NotPushed(Event::LeaseOver);
     }
     let receipt = app.capability(delivery.id, taken.notification.expires_at);
@@ -114,6 +118,6 @@ async fn attempt(way: &Way, taken: &Taken, lease: Lease) -> End {
         now,
     };
     let begun = Instant::now();
-    let classified = provider::send(&app.settings, context, way.settings.attempt_timeout).await;
+    let classified = provider::send(&app.settings, context, limit).await;
     End::Attempted(Attempted { form, at: now, took: begun.elapsed(), classified })
 }

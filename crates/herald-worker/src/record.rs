@@ -14,6 +14,7 @@ use herald_core::event::{OutboxEvent, Subject, cloud_event};
 use herald_core::ids::AppId;
 use herald_core::outcome::Outcome;
 use herald_core::prune::{self, Leave, MassFailureGuard, Verdict};
+use herald_core::push::Form;
 use herald_core::subscription::Provider;
 use herald_core::time::Timestamp;
 use herald_metrics::{BatchStep, CancelledBy};
@@ -105,8 +106,10 @@ fn observe(
     let outcome = classified.outcome;
     way.metrics.attempted(provider, attempted.form, outcome, classified.reason, attempted.took);
     let notification = &done.taken.notification;
-    if outcome == Outcome::Accepted {
-        way.metrics.accepted_after(done.taken.delivery.lane, now.since(done.taken.received_at));
+    // How long a request takes to its first push; a toast comes late by design.
+    if outcome == Outcome::Accepted && attempted.form != Form::Toast {
+        let accepted_at = attempted.at.plus(attempted.took);
+        way.metrics.accepted_after(done.taken.delivery.lane, accepted_at.since(done.taken.received_at));
     }
     let gate = (notification.app.clone(), provider);
     guard.note(gate.clone(), outcome);

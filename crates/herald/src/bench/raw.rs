@@ -26,8 +26,13 @@ use super::{RawArgs, load, pushes};
 use crate::config::{Config, Secret};
 use crate::{connect, shutdown};
 
-/// Streams at once that the simulator allows on a connection.
-const MAX_STREAMS: usize = 1_000;
+/// Streams at once on a connection: what each provider is known to allow, and the simulator does.
+const fn max_streams(provider: Provider) -> usize {
+    match provider {
+        Provider::Apns => 1_000,
+        Provider::Fcm => 100,
+    }
+}
 
 /// Measures and prints.
 ///
@@ -111,7 +116,7 @@ async fn work(
         let connections = args.connections.unwrap_or_else(|| herald.connections_to(*provider));
         // New work of one lane never uses the last quarter of the budget.
         let in_flight = config.worker.budget * usize::from(args.workers) * 3 / 4 / providers.len();
-        let streams = (in_flight / usize::from(connections)).clamp(1, MAX_STREAMS);
+        let streams = (in_flight / usize::from(connections)).clamp(1, max_streams(*provider));
         let count = (args.warm_up + args.count) / providers.len() as u64;
         all.push(Work { endpoint, requests, connections, streams, count, sent: AtomicU64::new(0) });
     }
