@@ -29,10 +29,7 @@ async fn a_wrong_configuration_ends_with_64_and_every_mistake_at_once() {
 #[tokio::test]
 async fn a_missing_broker_or_store_ends_with_64_and_names_the_variable() {
     let folder = tempfile::tempdir().unwrap();
-    for (args, variable) in [
-        (["topology", "--check"], "HERALD_AMQP_URL"),
-        (["dead", "list"], "HERALD_DATABASE_URL"),
-    ] {
+    for (args, variable) in [(["topology", "--check"], "HERALD_AMQP_URL"), (["dead", "list"], "HERALD_DATABASE_URL")] {
         let output = run(&args, &[], folder.path()).await;
         assert_eq!(output.code, Some(64), "{args:?}: {output:?}");
         assert!(output.stderr.contains(variable), "{args:?}: {output:?}");
@@ -74,7 +71,21 @@ async fn fifty_sent_by_the_command_arrive_and_every_command_tells_what_there_is(
     world.all_closed().await;
     assert_eq!(world.metric("herald_requests_total", "result=\"stored\"").await, 50.0);
 
-    let wrong = world.herald(&["send", "--app", APP, "--unsid", &unsid, "--raw", "x", "--fallback-title", "t", "--fallback-after", "0"]).await;
+    let wrong = world
+        .herald(&[
+            "send",
+            "--app",
+            APP,
+            "--unsid",
+            &unsid,
+            "--raw",
+            "x",
+            "--fallback-title",
+            "t",
+            "--fallback-after",
+            "0",
+        ])
+        .await;
     assert_eq!(wrong.code, Some(64), "{wrong:?}");
     assert!(wrong.stderr.contains("fallbackDelayInSeconds"), "{wrong:?}");
 

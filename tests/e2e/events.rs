@@ -16,7 +16,13 @@ async fn subscribe(amqp: &Amqp) {
     let channel = amqp.channel();
     channel.queue_declare(QUEUE.into(), QueueDeclareOptions::default(), FieldTable::default()).await.unwrap();
     channel
-        .queue_bind(QUEUE.into(), "herald.events".into(), "#".into(), QueueBindOptions::default(), FieldTable::default())
+        .queue_bind(
+            QUEUE.into(),
+            "herald.events".into(),
+            "#".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
         .await
         .unwrap();
 }

@@ -13,6 +13,8 @@
 //! | G7 high is high | [`lanes`] |
 //! | G8 tenants are apart | [`malformed`] |
 
+#![allow(clippy::unwrap_used, reason = "what can't go on in a test fails it")]
+
 mod load;
 mod requests;
 mod simulator;

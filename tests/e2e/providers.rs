@@ -10,7 +10,8 @@ use crate::simulator::Push;
 use crate::world::{APP, World, until};
 
 async fn push_to(world: &World, phone: &str, wanted: impl Fn(&Push) -> bool) -> Push {
-    until(&format!("a push to {phone}"), async || world.simulator.pushes_to(phone).await.into_iter().find(&wanted)).await
+    until(&format!("a push to {phone}"), async || world.simulator.pushes_to(phone).await.into_iter().find(&wanted))
+        .await
 }
 
 async fn is_subscribed(world: &World, user: &str) -> bool {
@@ -83,7 +84,9 @@ async fn a_refused_key_pauses_the_provider_keeps_the_work_and_ends_no_subscripti
     until("Android to be reached", async || world.simulator.count("dora", "rawsDelivered").await == 1).await;
     let list = world.herald(&["apps", "list", "--json"]).await;
     let apps: Value = serde_json::from_str(&list.stdout).unwrap_or_else(|_| panic!("{list:?}"));
-    let state = |provider: &str| apps.as_array().unwrap().iter().find(|app| app["provider"] == provider).unwrap()["state"].clone();
+    let state = |provider: &str| {
+        apps.as_array().unwrap().iter().find(|app| app["provider"] == provider).unwrap()["state"].clone()
+    };
     assert_eq!((state("apns"), state("fcm")), (json!("paused"), json!("active")));
     until("all to be stored", async || {
         world.store().open_count(&AppId::new(APP)).await.is_ok_and(|open| open == 2 * USERS.len() as u64)

@@ -58,7 +58,8 @@ async fn a_receipt_from_an_upstream_service_cancels_the_toast_of_its_device_and_
     let amqp = world.amqp().await;
     amqp.publish("herald.receipts", "receipt", properties("r1"), body.as_bytes()).await.unwrap();
     world.all_closed().await;
-    let shown = (world.simulator.count("first", "toastsShown").await, world.simulator.count("second", "toastsShown").await);
+    let shown =
+        (world.simulator.count("first", "toastsShown").await, world.simulator.count("second", "toastsShown").await);
     assert_eq!(shown, (0, 1), "toasts on the phone that acknowledged, and on the other");
     assert_eq!(count(&world, "on_time").await, 1.0);
     // The same again: known already. For a stranger's pair: nothing.
@@ -87,7 +88,8 @@ async fn capabilities_acknowledge_one_by_one_or_in_batches_and_forged_ones_nothi
     let worker = &world.workers[0];
     // Alone; two at once, one of them twice; and by a handler that can send no body.
     let alone = json!({ "capability": capabilities[0] }).to_string();
-    let batch = json!({ "receipts": [{ "capability": capabilities[1] }, { "capability": capabilities[1] }] }).to_string();
+    let batch =
+        json!({ "receipts": [{ "capability": capabilities[1] }, { "capability": capabilities[1] }] }).to_string();
     assert_eq!(statuses(&worker.post("/v1/receipts", alone).await), ["received"]);
     assert_eq!(statuses(&worker.post("/v1/receipts", batch).await), ["received", "duplicate"]);
     assert_eq!(statuses(&worker.bearer("/v1/receipts", &capabilities[2]).await), ["received"]);

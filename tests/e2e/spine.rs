@@ -27,7 +27,8 @@ async fn publish_by_python(url: &str, messages: &[(String, Value)]) -> Vec<Strin
         .kill_on_drop(true)
         .spawn()
         .expect("python3 with pika is installed (./test --install-servers does it)");
-    let lines: String = messages.iter().map(|(key, body)| json!({ "key": key, "body": body }).to_string() + "\n").collect();
+    let lines: String =
+        messages.iter().map(|(key, body)| json!({ "key": key, "body": body }).to_string() + "\n").collect();
     let mut stdin = process.stdin.take().expect("piped");
     let write = async {
         stdin.write_all(lines.as_bytes()).await.unwrap();
@@ -73,7 +74,8 @@ async fn each_person_is_told_exactly_once_whatever_the_phone_is_doing() {
         })
         .await;
     }
-    for (user, shown, raws) in [("awake", 0, 1), ("saving", 1, 0), ("quit", 1, 0), ("removed", 0, 0), ("android", 0, 1)] {
+    for (user, shown, raws) in [("awake", 0, 1), ("saving", 1, 0), ("quit", 1, 0), ("removed", 0, 0), ("android", 0, 1)]
+    {
         let view = world.simulator.view(user).await;
         let seen = (view["toastsShown"].as_u64(), view["alertsShown"].as_u64(), view["rawsDelivered"].as_u64());
         assert_eq!(seen, (Some(shown), Some(0), Some(raws)), "{user}: toasts, alerts, raws");

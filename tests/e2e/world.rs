@@ -181,11 +181,7 @@ impl Setup {
                  url = {fcm}\nca_file = \"{folder}/ca.pem\"\n\
                  [apps.\"{app}\".fallback]\nmin_delay_secs = 1\n{}\n\
                  [[apps.\"{app}\".receipt_keys]]\nid = \"k1\"\nsecret_file = \"{folder}/{app}.receipt-key\"\n",
-                self.app,
-                about["keyId"],
-                about["teamId"],
-                about["topic"],
-                self.fallback,
+                self.app, about["keyId"], about["teamId"], about["topic"], self.fallback,
             )?;
         }
         Ok(toml)

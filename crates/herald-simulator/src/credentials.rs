@@ -87,11 +87,15 @@ impl Folder<'_> {
     }
 }
 
-/// The CA from `folder`, or a new one, and a fresh leaf for `localhost`, `127.0.0.1` and `listen_ip`.
+/// The CA from `folder`, or a new one, and a fresh leaf for `host`, `localhost`, `127.0.0.1` and `listen_ip`.
 ///
 /// # Errors
 /// Unreadable or damaged files; see [`StartError`].
-pub(crate) fn server_identity(folder: Folder<'_>, listen_ip: std::net::IpAddr) -> Result<ServerIdentity, StartError> {
+pub(crate) fn server_identity(
+    folder: Folder<'_>,
+    host: &str,
+    listen_ip: std::net::IpAddr,
+) -> Result<ServerIdentity, StartError> {
     let ca_params = ca_params()?;
     let (ca_pem, ca_key) = match (folder.read("ca.pem")?, folder.read("ca-key.pem")?) {
         (Some((_, ca_pem)), Some((path, key))) => (ca_pem, parse_key(path, &key)?),
@@ -104,8 +108,10 @@ pub(crate) fn server_identity(folder: Folder<'_>, listen_ip: std::net::IpAddr) -
         }
     };
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    if !names.contains(&listen_ip.to_string()) {
-        names.push(listen_ip.to_string());
+    for name in [host.to_owned(), listen_ip.to_string()] {
+        if !names.contains(&name) {
+            names.push(name);
+        }
     }
     let mut leaf = CertificateParams::new(names)?;
     leaf.distinguished_name = common_name("Herald simulator");
@@ -216,8 +222,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder(Some(dir.path()));
         let listen = "127.0.0.1".parse().unwrap();
-        let first = server_identity(folder, listen).unwrap();
-        let second = server_identity(folder, listen).unwrap();
+        let first = server_identity(folder, "simulator", listen).unwrap();
+        let second = server_identity(folder, "simulator", listen).unwrap();
         assert_eq!(first.ca_pem, second.ca_pem);
         assert_ne!(first.chain, second.chain);
 

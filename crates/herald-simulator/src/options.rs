@@ -20,8 +20,11 @@ pub struct AppSpec {
 /// How to start a simulator. All ports may be 0: the system's choice.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where all servers listen. The certificate is made for `localhost` and `127.0.0.1`.
+    /// Where all servers listen.
     pub listen_ip: IpAddr,
+    /// The name in all addresses that the simulator gives out. The certificate is made for it, and for `localhost`,
+    /// `127.0.0.1` and `listen_ip`.
+    pub host: String,
     /// The port of APNs' production environment; the sandbox always takes a port of the system's choice.
     pub apns_port: u16,
     /// The port of FCM and of the OAuth token endpoint.
@@ -46,6 +49,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             listen_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            host: "localhost".to_owned(),
             apns_port: 0,
             fcm_port: 0,
             control_port: 0,

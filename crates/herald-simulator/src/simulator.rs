@@ -29,6 +29,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 pub struct Simulator {
     world: Arc<World>,
     ca_pem: String,
+    host: String,
     apns: SocketAddr,
     apns_sandbox: SocketAddr,
     fcm: SocketAddr,
@@ -63,8 +64,8 @@ impl Simulator {
         let control = bind(ip, options.control_port).await?;
 
         let folder = Folder(options.dir.as_deref());
-        let identity = server_identity(folder, ip)?;
-        let token_uri = format!("https://localhost:{}/token", fcm.1.port());
+        let identity = server_identity(folder, &options.host, ip)?;
+        let token_uri = format!("https://{}:{}/token", options.host, fcm.1.port());
         let keyed = options.apps.iter().map(|spec| {
             let keys = app_keys(folder, spec, options.seed, &token_uri)?;
             Ok(App { spec: spec.clone(), keys })
@@ -84,6 +85,7 @@ impl Simulator {
         let simulator = Self {
             world,
             ca_pem: identity.ca_pem,
+            host: options.host,
             apns: apns.1,
             apns_sandbox: apns_sandbox.1,
             fcm: fcm.1,
@@ -112,22 +114,22 @@ impl Simulator {
         }
     }
 
-    /// Where APNs' production environment is: `https://localhost:PORT`.
+    /// Where APNs' production environment is: `https://HOST:PORT`.
     #[must_use]
     pub fn apns_url(&self) -> String {
-        format!("https://localhost:{}", self.apns.port())
+        format!("https://{}:{}", self.host, self.apns.port())
     }
 
-    /// Where APNs' sandbox is: `https://localhost:PORT`.
+    /// Where APNs' sandbox is: `https://HOST:PORT`.
     #[must_use]
     pub fn apns_sandbox_url(&self) -> String {
-        format!("https://localhost:{}", self.apns_sandbox.port())
+        format!("https://{}:{}", self.host, self.apns_sandbox.port())
     }
 
-    /// Where FCM is: `https://localhost:PORT`. The token endpoint is `/token` there.
+    /// Where FCM is: `https://HOST:PORT`. The token endpoint is `/token` there.
     #[must_use]
     pub fn fcm_url(&self) -> String {
-        format!("https://localhost:{}", self.fcm.port())
+        format!("https://{}:{}", self.host, self.fcm.port())
     }
 
     /// Where the control interface is: `http://127.0.0.1:PORT`.

@@ -81,6 +81,9 @@ pub(crate) struct SimulateArgs {
     /// The address to listen on
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub listen_ip: IpAddr,
+    /// The name by which workers reach it, if not on this machine: in the addresses and the certificate
+    #[arg(long, value_name = "NAME", default_value = "localhost")]
+    pub host: String,
     /// APNs' port; 0 takes any
     #[arg(long, value_name = "PORT", default_value_t = 8443)]
     pub apns_port: u16,

@@ -71,6 +71,7 @@ pub(crate) async fn run(input: &Input, args: &SimulateArgs) -> anyhow::Result<()
 fn options(args: &SimulateArgs) -> Options {
     Options {
         listen_ip: args.listen_ip,
+        host: args.host.clone(),
         apns_port: args.apns_port,
         fcm_port: args.fcm_port,
         control_port: args.control_port,

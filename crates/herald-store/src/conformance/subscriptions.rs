@@ -75,7 +75,7 @@ pub async fn the_same_token_in_another_app_or_environment_is_another_subscriptio
 
 pub async fn concurrent_registrations_of_one_token_leave_one_active(store: Store) {
     let mut registering = JoinSet::new();
-    for n in 0..8 {
+    for n in 0..24 {
         let store = store.clone();
         registering.spawn(async move { store.subscribe(phone(&format!("user{}", n % 4), "shared")).await.unwrap().id });
     }

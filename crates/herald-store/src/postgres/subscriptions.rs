@@ -16,7 +16,7 @@ use super::prune::end_subscriptions;
 use super::rows::{Columns, stored};
 use crate::{KnownSubscription, NewSubscription, Result, Teller};
 
-/// Two registrations of one token at the same moment: the second finds the first's row on its next try.
+/// A registration by [`Postgres::subscribe_many`] takes no turn; one that meets it tries again.
 const TRIES: usize = 4;
 
 impl Postgres {
@@ -35,6 +35,7 @@ impl Postgres {
     async fn try_subscribe(&self, new: &NewSubscription, teller: Option<&Teller>) -> Result<Option<Subscription>> {
         const OPERATION: &str = "subscribe";
         let mut tx = self.pool.begin().await.map_err(during(OPERATION))?;
+        take_turn(&mut tx, new).await.map_err(during(OPERATION))?;
         let rows = lock_candidates(&mut tx, new).await.map_err(during(OPERATION))?;
         let candidates: Vec<Subscription> =
             rows.iter().map(|row| Columns::new(row, OPERATION).subscription()).collect::<Result<_>>()?;
@@ -144,6 +145,18 @@ fn plan<'a>(new: &NewSubscription, candidates: &'a [Subscription]) -> Plan<'a> {
     let keep = named.or_else(|| candidates.iter().filter(mine).find(has_token)).map(|s| s.id);
     let replaced = candidates.iter().filter(has_token).filter(|s| Some(s.id) != keep).collect();
     Plan { keep, replaced }
+}
+
+/// Registrations of one token come one after another, also while it has no row that could be locked. Until the
+/// transaction's end.
+async fn take_turn(connection: &mut PgConnection, new: &NewSubscription) -> sqlx::Result<()> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended(concat_ws(E'\\n', $1::text, $2::text, $3::text), 0))")
+        .bind(new.app.as_str())
+        .bind(new.environment.as_str())
+        .bind(new.token.expose())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Indexes: `subscriptions_by_token`, primary key.
