@@ -119,3 +119,21 @@ async fn an_operators_pause_keeps_the_work_until_it_is_resumed() {
     world.all_closed().await;
     world.finish().await;
 }
+
+#[tokio::test]
+async fn the_configuration_that_the_simulator_writes_is_all_that_a_worker_needs() {
+    let mut world = World::of().workers(0).start().await;
+    let written = world.simulator.folder().join("herald.toml");
+    world.configure(written);
+    let receipts = world.add_worker().await.unwrap().url("/v1/receipts");
+    world.simulator.set(json!({ "receiptsUrl": receipts })).await;
+    world.phone("anna", json!({ "platform": "ios" })).await;
+    world.phone("dora", json!({ "platform": "android" })).await;
+    for user in ["anna", "dora"] {
+        let sent = world.herald(&["send", "--app", APP, "--user", user, "--raw", "x"]).await;
+        assert_eq!(sent.code, Some(0), "{sent:?}");
+        until("the phone to acknowledge", async || world.simulator.count(user, "receiptsSent").await == 1).await;
+    }
+    world.all_closed().await;
+    world.finish().await;
+}

@@ -88,7 +88,9 @@ async fn a_worker_killed_loses_nothing_and_repeats_at_most_what_it_had_in_flight
 #[tokio::test]
 async fn a_worker_that_sleeps_through_its_leases_gives_up_when_it_wakes() {
     // The broker gives the sleeper's requests to the other worker as soon as heartbeats are missed.
-    let world = allowing(world(3).heartbeat(1), &BROKER_AWAY).start().await;
+    // Its open transaction, if it is in one, is ended by PostgreSQL: until then statements of the other worker wait.
+    let setup = allowing(allowing(world(3).heartbeat(1), &BROKER_AWAY), &STORE_AWAY);
+    let world = setup.allow("sqlx::query: slow statement").start().await;
     let mut load = loaded(&world).await;
     let amqp = world.amqp().await;
     load.publish(&amqp, 0, NOTIFICATIONS).await;

@@ -71,3 +71,32 @@ async fn a_suspect_that_breaks_the_contract_is_parked_with_its_field() {
     assert_eq!(letter.message_id.as_deref(), Some("broken"));
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_delivery_that_was_in_three_dying_workers_hands_is_pushed_by_a_child_process() {
+    let mut world =
+        World::of().workers(0).worker("lease_secs = 3\nattempt_timeout_secs = 2").allow("alone").start().await;
+    world.phone("anna", json!({ "platform": "ios", "ackLossPercent": 100 })).await;
+    // Long enough to be killed between push and record.
+    world.simulator.set(json!({ "delayMs": 1_000 })).await;
+    world.publish("order", &requests::raw(APP, "anna")).await;
+    for death in 1..=3 {
+        world.add_worker().await.unwrap();
+        until("the push to be in the worker's hands", async || {
+            world.simulator.count("anna", "received").await == death
+        })
+        .await;
+        world.kill_worker(0).await;
+    }
+    world.add_worker().await.unwrap();
+    world.reaches("anna", "order", "accepted").await;
+    let log = world.logs().join("\n");
+    assert!(log.contains("taken often without an outcome; it is done alone"), "it was pushed like any other:\n{log}");
+    assert_eq!(
+        world.simulator.count("anna", "received").await,
+        4,
+        "one push for each death, and one that was recorded"
+    );
+    world.all_closed().await;
+    world.finish().await;
+}

@@ -131,6 +131,7 @@ async fn a_bad_token_ends_a_subscription_only_where_others_are_accepted() {
     world.reaches("bert", "order", "gone").await;
     assert!(!is_subscribed(&world, "bert").await);
     assert!(is_subscribed(&world, "anna").await && is_subscribed(&world, "cora").await);
+    assert_eq!(world.metric("herald_tokens_pruned_total", "").await, 1.0);
     world.finish().await;
 }
 

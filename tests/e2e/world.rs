@@ -249,7 +249,7 @@ pub(crate) struct World {
     pub(crate) producers: Vec<String>,
     amqp_url: String,
     database_url: String,
-    pub(crate) config: PathBuf,
+    config: PathBuf,
     allowed: Vec<&'static str>,
     finished: bool,
     store: Option<Store>,
@@ -336,6 +336,11 @@ impl World {
         let ended = worker.process.wait(limit).await;
         self.ended.push(worker.process.stderr().unwrap());
         ended.unwrap().code()
+    }
+
+    /// From now on, workers and commands use this configuration.
+    pub(crate) fn configure(&mut self, file: PathBuf) {
+        self.config = file;
     }
 
     /// Runs a command to its end.

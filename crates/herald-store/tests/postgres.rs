@@ -155,3 +155,22 @@ async fn the_guard_forgets_after_five_minutes_and_its_rows_are_swept() {
         .unwrap();
     assert_eq!(store.sweep(100, Duration::ZERO).await.unwrap().counts_deleted, 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_passes_by_what_another_transaction_holds() {
+    use herald_store::conformance::{LONG, claim, due};
+    let (database, store) = empty().await;
+    store.migrate().await.unwrap();
+    let (_, held) = due(&store, "anna", "1").await;
+    let (_, free) = due(&store, "anna", "2").await;
+    let mut other = PgConnection::connect(&database.url()).await.unwrap();
+    let mut tx = other.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM deliveries WHERE id = $1 FOR UPDATE")
+        .bind(held.delivery.0)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    assert_eq!(claim(&store, LONG).await, [free]);
+    tx.rollback().await.unwrap();
+    assert_eq!(claim(&store, LONG).await, [held]);
+}

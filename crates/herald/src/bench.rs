@@ -43,7 +43,7 @@ enum What {
 #[derive(Debug, Clone, clap::Args)]
 struct RawArgs {
     /// Notifications to measure
-    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     count: u64,
     /// Users, each with one device
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(2..=1_000_000))]

@@ -88,12 +88,14 @@ pub async fn the_same_key_of_another_user_or_app_is_another_notification(store: 
 }
 
 pub async fn concurrent_intakes_of_the_same_keys_store_each_once_and_never_deadlock(store: Store) {
+    /// So many that the batches overlap for certain.
+    const KEYS: usize = 600;
     store.subscribe(phone("anna", "a")).await.unwrap();
     let mut intakes = JoinSet::new();
     for replica in 0..6 {
         let store = store.clone();
         intakes.spawn(async move {
-            let mut batch: Vec<NewNotification> = (0..50).map(|k| request("anna", &k.to_string())).collect();
+            let mut batch: Vec<NewNotification> = (0..KEYS).map(|k| request("anna", &k.to_string())).collect();
             if replica % 2 == 1 {
                 batch.reverse();
             }
@@ -104,8 +106,8 @@ pub async fn concurrent_intakes_of_the_same_keys_store_each_once_and_never_deadl
     while let Some(results) = intakes.join_next().await {
         stored += kinds(&results.unwrap()).into_iter().filter(|kind| *kind == "stored").count();
     }
-    assert_eq!(stored, 50);
-    assert_eq!(store.open_count(&app()).await.unwrap(), 50);
+    assert_eq!(stored, KEYS);
+    assert_eq!(store.open_count(&app()).await.unwrap(), KEYS as u64);
 }
 
 pub async fn an_ended_subscription_still_names_its_user(store: Store) {

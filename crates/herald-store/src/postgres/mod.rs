@@ -122,6 +122,11 @@ impl Postgres {
     }
 }
 
+/// A transaction whose client says nothing for so long is ended by the server: a process that was stopped or cut off in the
+/// midst of one holds locks that the other replicas' receipts and takes wait for (G3). Shorter than any of their time
+/// limits; far longer than the pauses of a client that lives.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(3);
+
 /// What every connection is told once.
 ///
 /// Plans are made for each execution (`force_custom_plan`): a plan kept from when a table was small or empty would read a
@@ -136,7 +141,7 @@ async fn set_up(connection: &mut PgConnection, statement_timeout: Duration) -> s
                 set_config('jit', 'off', false)",
     )
     .bind(ms.to_string())
-    .bind((ms * 2).to_string())
+    .bind(IDLE_IN_TRANSACTION.as_millis().to_string())
     .execute(connection)
     .await?;
     Ok(())
