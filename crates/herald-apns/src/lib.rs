@@ -4,15 +4,15 @@
 //! → `exchange` (one stream, and what a lost one means) → `remedy` (answers that this client heals itself) → `token`
 //! (the provider token's life) → `connection` (connect, drive, notice that it is dead) → `backoff`.
 
-mod backoff;
 mod client;
-mod config;
+mod pool;
 mod connection;
 mod exchange;
-mod pool;
 mod remedy;
 mod request;
 mod token;
+mod backoff;
+mod config;
 
 pub use client::{Client, Stats};
 pub use config::{Clock, Config, ConfigError};

@@ -10,20 +10,20 @@
 //! [`invariants`] says what must hold of any trace.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-pub mod breaker;
-pub mod delivery;
-pub mod event;
-pub mod fallback;
 pub mod ids;
-pub mod invariants;
+pub mod time;
 pub mod lane;
 pub mod notification;
-pub mod outcome;
-pub mod payload;
-pub mod prune;
-pub mod push;
-pub mod receipt;
 pub mod request;
-pub mod retry;
 pub mod subscription;
-pub mod time;
+pub mod fallback;
+pub mod payload;
+pub mod push;
+pub mod outcome;
+pub mod delivery;
+pub mod retry;
+pub mod prune;
+pub mod breaker;
+pub mod receipt;
+pub mod event;
+pub mod invariants;

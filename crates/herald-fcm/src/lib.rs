@@ -4,11 +4,11 @@
 //! and what a lost one means) → `oauth` (the access token's life) → `grant` (one token from the token endpoint).
 
 mod client;
-mod config;
-mod exchange;
-mod grant;
 mod lanes;
+mod exchange;
 mod oauth;
+mod grant;
+mod config;
 
 pub use client::{Client, SendError, Stats};
 pub use config::{Clock, Config, ConfigError};

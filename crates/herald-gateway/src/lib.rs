@@ -16,12 +16,12 @@
 //! Reading order: this file → `receipts` (what apps send) → `commit` (how it is stored) → `keys` → `health` → `refusal` →
 //! `connections`.
 
-mod commit;
-mod connections;
-mod health;
-mod keys;
 mod receipts;
+mod commit;
+mod keys;
+mod health;
 mod refusal;
+mod connections;
 
 use std::io;
 use std::sync::Arc;

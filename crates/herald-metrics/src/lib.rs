@@ -8,9 +8,9 @@
 //!
 //! Reading order: [`Metrics`] (what can happen) → `families` (what is measured) → `labels` (by what).
 
+mod labels;
 mod families;
 mod handles;
-mod labels;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,17 +9,17 @@
 //! Reading order: [`topology`] (which queues) → [`config`] (where) → [`message`] (what comes out) → [`outstanding`] (how it
 //! is acked) → [`park`] (dead letters) → [`amqp`] (the protocol).
 
-mod amqp;
-mod config;
-#[cfg(feature = "conformance")]
-pub mod conformance;
-mod counters;
-pub mod hints;
-mod message;
-mod outstanding;
-mod park;
 mod source;
 pub mod topology;
+mod config;
+mod message;
+mod outstanding;
+pub mod hints;
+mod park;
+mod counters;
+mod amqp;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

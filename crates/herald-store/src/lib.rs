@@ -7,20 +7,20 @@
 //! Callers never learn which database it is; no type of its driver leaves this crate.
 
 mod clock;
-mod dead;
-mod due;
-mod error;
-mod fanout;
-mod history;
 mod intake;
-mod outbox;
-mod pauses;
-mod postgres;
-mod receipts;
+mod due;
+mod take;
 mod record;
+mod receipts;
+mod fanout;
+mod pauses;
 mod subscriptions;
 mod sweep;
-mod take;
+mod outbox;
+mod dead;
+mod history;
+mod error;
+mod postgres;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;

@@ -15,28 +15,27 @@
 //! (a lease that ends).
 
 pub mod settings;
-
-mod alone;
-mod apps;
-mod batch;
-mod budget;
-mod clock;
-mod drain;
-mod events;
-mod guard;
+mod way;
 mod intake;
-mod isolation;
-mod lease;
-mod parked;
-mod provider;
-mod push;
-mod rate;
-mod receipts;
-mod record;
 mod resolve;
 mod take;
+mod push;
+mod provider;
+mod record;
+mod guard;
+mod clock;
+mod receipts;
+mod events;
 mod tell;
-mod way;
+mod parked;
+mod isolation;
+mod alone;
+mod budget;
+mod lease;
+mod batch;
+mod apps;
+mod rate;
+mod drain;
 
 pub use alone::do_alone;
 pub use drain::{Drained, run};

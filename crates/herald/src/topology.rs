@@ -44,9 +44,7 @@ pub(crate) async fn run(config: &Config, args: &TopologyArgs) -> anyhow::Result<
 /// Which exit code a difference or an absent broker leads to.
 pub(crate) fn failure(error: TopologyError) -> anyhow::Error {
     match error {
-        TopologyError::Unreachable(_) | TopologyError::Forbidden { .. } => {
-            Failure::Unavailable(error.into()).into()
-        }
+        TopologyError::Unreachable(_) | TopologyError::Forbidden { .. } => Failure::Unavailable(error.into()).into(),
         TopologyError::Differs(_) => error.into(),
     }
 }

@@ -40,7 +40,11 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
 }
 
 /// The worker with its HTTP beside it. HTTP goes on during the drain: receipts still count, and `/readyz` says why not.
-async fn serve(worker: Worker, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<herald_worker::Drained> {
+async fn serve(
+    worker: Worker,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> anyhow::Result<herald_worker::Drained> {
     let (queue, store) = (worker.queue.clone(), worker.store.clone());
     let gateway = Gateway::new(Parts {
         metrics: worker.metrics.clone(),

@@ -52,9 +52,7 @@ pub async fn connect(url: &str) -> Result<Amqp> {
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         Ok(Amqp { connection, channel })
     };
-    tokio::time::timeout(LIMIT, connect)
-        .await
-        .context("the broker doesn't answer")?
+    tokio::time::timeout(LIMIT, connect).await.context("the broker doesn't answer")?
 }
 
 impl Amqp {
@@ -63,15 +61,9 @@ impl Amqp {
     /// # Errors
     /// If the broker refuses it, can't route it, or doesn't confirm within 20 s: then nothing is known about it.
     pub async fn publish(&self, exchange: &str, key: &str, properties: BasicProperties, body: &[u8]) -> Result<()> {
-        let options = BasicPublishOptions {
-            mandatory: true,
-            ..BasicPublishOptions::default()
-        };
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let publish = async {
-            let confirm = self
-                .channel
-                .basic_publish(exchange.into(), key.into(), options, body, properties)
-                .await?;
+            let confirm = self.channel.basic_publish(exchange.into(), key.into(), options, body, properties).await?;
             match confirm.await? {
                 Confirmation::Ack(None) => Ok(()),
                 Confirmation::Ack(Some(_)) => bail!("{exchange}/{key}: no queue is bound, the message came back"),
@@ -79,9 +71,7 @@ impl Amqp {
                 other => bail!("{exchange}/{key}: not confirmed: {other:?}"),
             }
         };
-        tokio::time::timeout(LIMIT, publish)
-            .await
-            .context("the broker doesn't confirm")?
+        tokio::time::timeout(LIMIT, publish).await.context("the broker doesn't confirm")?
     }
 
     /// Take one message, acked; `None` if the queue has none ready.
@@ -102,9 +92,7 @@ impl Amqp {
                 redelivered: delivery.redelivered,
             }))
         };
-        tokio::time::timeout(LIMIT, get)
-            .await
-            .context("the broker doesn't answer")?
+        tokio::time::timeout(LIMIT, get).await.context("the broker doesn't answer")?
     }
 
     /// Remove all ready messages of a queue; the answer is how many there were.
@@ -113,9 +101,7 @@ impl Amqp {
     /// If the queue doesn't exist or the connection is lost.
     pub async fn purge(&self, queue: &str) -> Result<u32> {
         let purge = self.channel.queue_purge(queue.into(), QueuePurgeOptions::default());
-        Ok(tokio::time::timeout(LIMIT, purge)
-            .await
-            .context("the broker doesn't answer")??)
+        Ok(tokio::time::timeout(LIMIT, purge).await.context("the broker doesn't answer")??)
     }
 
     /// How many messages of a queue are ready; unacked ones don't count.
@@ -123,15 +109,9 @@ impl Amqp {
     /// # Errors
     /// If the queue doesn't exist; this connection is of no more use then.
     pub async fn ready(&self, queue: &str) -> Result<u32> {
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..QueueDeclareOptions::default()
-        };
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let declare = self.channel.queue_declare(queue.into(), passive, FieldTable::default());
-        Ok(tokio::time::timeout(LIMIT, declare)
-            .await
-            .context("the broker doesn't answer")??
-            .message_count())
+        Ok(tokio::time::timeout(LIMIT, declare).await.context("the broker doesn't answer")??.message_count())
     }
 
     /// Declare a durable quorum queue, reached by its name through the default exchange.
@@ -139,16 +119,11 @@ impl Amqp {
     /// # Errors
     /// If the broker refuses.
     pub async fn declare_quorum(&self, queue: &str) -> Result<()> {
-        let options = QueueDeclareOptions {
-            durable: true,
-            ..QueueDeclareOptions::default()
-        };
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
         let declare = self.channel.queue_declare(queue.into(), options, arguments);
-        tokio::time::timeout(LIMIT, declare)
-            .await
-            .context("the broker doesn't answer")??;
+        tokio::time::timeout(LIMIT, declare).await.context("the broker doesn't answer")??;
         Ok(())
     }
 

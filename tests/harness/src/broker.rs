@@ -16,13 +16,7 @@ pub async fn broker() -> Result<Broker> {
     rabbit.api.add_vhost(&vhost).await?;
     let mut url = rabbit.amqp.clone();
     url.set_path(&vhost);
-    Ok(Broker {
-        url,
-        vhost,
-        api: rabbit.api.clone(),
-        users: Vec::new(),
-        deleted: false,
-    })
+    Ok(Broker { url, vhost, api: rabbit.api.clone(), users: Vec::new(), deleted: false })
 }
 
 /// A vhost; deleted, with its queues, connections and users, when dropped.
@@ -51,11 +45,7 @@ impl Broker {
     /// Host and port of AMQP, for a fault proxy.
     #[must_use]
     pub fn address(&self) -> String {
-        format!(
-            "{}:{}",
-            self.url.host_str().unwrap_or("127.0.0.1"),
-            self.url.port().unwrap_or(5672)
-        )
+        format!("{}:{}", self.url.host_str().unwrap_or("127.0.0.1"), self.url.port().unwrap_or(5672))
     }
 
     /// The URL by way of another port of 127.0.0.1, such as a fault proxy's.
@@ -65,8 +55,7 @@ impl Broker {
     pub fn url_via(&self, port: u16) -> Result<String> {
         let mut url = self.url.clone();
         url.set_host(Some("127.0.0.1"))?;
-        url.set_port(Some(port))
-            .map_err(|()| anyhow!("the URL can't carry a port"))?;
+        url.set_port(Some(port)).map_err(|()| anyhow!("the URL can't carry a port"))?;
         Ok(url.into())
     }
 
@@ -80,10 +69,8 @@ impl Broker {
         let password = uuid::Uuid::now_v7().simple().to_string();
         self.api.add_user(&login, &password, &self.vhost, permissions).await?;
         let mut url = self.url.clone();
-        url.set_username(&login)
-            .map_err(|()| anyhow!("the URL can't carry a user"))?;
-        url.set_password(Some(&password))
-            .map_err(|()| anyhow!("the URL can't carry a password"))?;
+        url.set_username(&login).map_err(|()| anyhow!("the URL can't carry a user"))?;
+        url.set_password(Some(&password)).map_err(|()| anyhow!("the URL can't carry a password"))?;
         self.users.push(login);
         Ok(url.into())
     }

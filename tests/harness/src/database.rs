@@ -17,11 +17,7 @@ pub async fn database() -> Result<Database> {
         .context("a database for the test can't be made (the user of HERALD_TEST_DATABASE_URL needs CREATEDB)")?;
     let mut url = postgres.url.clone();
     url.set_path(&name);
-    Ok(Database {
-        url,
-        name,
-        maintenance: postgres.url.clone(),
-    })
+    Ok(Database { url, name, maintenance: postgres.url.clone() })
 }
 
 /// A database; dropped, open connections or not, when this is dropped.
@@ -50,10 +46,7 @@ impl Drop for Database {
     fn drop(&mut self) {
         let statement = format!(r#"DROP DATABASE IF EXISTS "{}" WITH (FORCE)"#, self.name);
         let maintenance = self.maintenance.clone();
-        shared::clean_up(
-            "a test's database",
-            async move { execute(&maintenance, statement).await },
-        );
+        shared::clean_up("a test's database", async move { execute(&maintenance, statement).await });
     }
 }
 

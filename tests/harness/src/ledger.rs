@@ -57,10 +57,7 @@ impl Ledger {
     pub fn confirmed<I: IntoIterator<Item: Into<String>>>(&mut self, key: impl Into<String>, phones: I) {
         let key = key.into();
         self.doubtful.remove(&key);
-        self.confirmed
-            .entry(key)
-            .or_default()
-            .extend(phones.into_iter().map(Into::into));
+        self.confirmed.entry(key).or_default().extend(phones.into_iter().map(Into::into));
     }
 
     /// A request was sent, and whether the broker has it isn't known.
@@ -73,12 +70,7 @@ impl Ledger {
 
     /// A phone was shown a push.
     pub fn saw(&mut self, key: impl Into<String>, phone: impl Into<String>, what: Seen) {
-        *self
-            .seen
-            .entry((key.into(), phone.into()))
-            .or_default()
-            .entry(what)
-            .or_default() += 1;
+        *self.seen.entry((key.into(), phone.into())).or_default().entry(what).or_default() += 1;
     }
 
     /// A delivery reached a closed state.
@@ -89,17 +81,13 @@ impl Ledger {
     /// Confirmed notifications that a phone was never shown in any form.
     #[must_use]
     pub fn lost(&self) -> Vec<(&str, &str)> {
-        self.promised()
-            .filter(|(key, phone)| !self.seen.contains_key(&place(key, phone)))
-            .collect()
+        self.promised().filter(|(key, phone)| !self.seen.contains_key(&place(key, phone))).collect()
     }
 
     /// Confirmed notifications whose delivery to a phone isn't in a closed state.
     #[must_use]
     pub fn open(&self) -> Vec<(&str, &str)> {
-        self.promised()
-            .filter(|(key, phone)| !self.closed.contains_key(&place(key, phone)))
-            .collect()
+        self.promised().filter(|(key, phone)| !self.closed.contains_key(&place(key, phone))).collect()
     }
 
     /// Pushes that nobody asked for: a key never published, or a phone it wasn't for.
@@ -125,11 +113,7 @@ impl Ledger {
     /// Says what doesn't add up, with the first few keys of each kind.
     pub fn check(&self, bound: usize) -> Result<Balance> {
         let mut faults = Vec::new();
-        for (what, places) in [
-            ("lost", self.lost()),
-            ("open", self.open()),
-            ("unexpected", self.unexpected()),
-        ] {
+        for (what, places) in [("lost", self.lost()), ("open", self.open()), ("unexpected", self.unexpected())] {
             if !places.is_empty() {
                 let few = &places[..places.len().min(5)];
                 faults.push(format!("{} {what} (the first: {few:?})", places.len()));
@@ -140,30 +124,17 @@ impl Ledger {
             faults.push(format!("{duplicates} duplicates, and {bound} are allowed"));
         }
         if !faults.is_empty() {
-            bail!(
-                "the ledger of {} confirmed notifications: {}",
-                self.confirmed.len(),
-                faults.join("; ")
-            );
+            bail!("the ledger of {} confirmed notifications: {}", self.confirmed.len(), faults.join("; "));
         }
-        Ok(Balance {
-            confirmed: self.confirmed.len(),
-            seen: self.counts().sum(),
-            duplicates,
-        })
+        Ok(Balance { confirmed: self.confirmed.len(), seen: self.counts().sum(), duplicates })
     }
 
     fn promised(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.confirmed
-            .iter()
-            .flat_map(|(key, phones)| phones.iter().map(move |phone| (key.as_str(), phone.as_str())))
+        self.confirmed.iter().flat_map(|(key, phones)| phones.iter().map(move |phone| (key.as_str(), phone.as_str())))
     }
 
     fn counts(&self) -> impl Iterator<Item = usize> {
-        self.seen
-            .values()
-            .flat_map(BTreeMap::values)
-            .map(|count| *count as usize)
+        self.seen.values().flat_map(BTreeMap::values).map(|count| *count as usize)
     }
 }
 
@@ -193,14 +164,7 @@ mod tests {
     #[test]
     fn what_was_confirmed_seen_once_and_closed_adds_up() {
         let balance = sound().check(0).unwrap();
-        assert_eq!(
-            balance,
-            Balance {
-                confirmed: 1,
-                seen: 1,
-                duplicates: 0
-            }
-        );
+        assert_eq!(balance, Balance { confirmed: 1, seen: 1, duplicates: 0 });
     }
 
     #[test]

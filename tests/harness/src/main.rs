@@ -25,9 +25,7 @@ async fn main() -> ExitCode {
 
 async fn run(args: Vec<String>) -> Result<u8> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let ["with-servers", "--", program, rest @ ..] = args.as_slice() else {
-        bail!(USAGE)
-    };
+    let ["with-servers", "--", program, rest @ ..] = args.as_slice() else { bail!(USAGE) };
     let mut command = Command::new(program);
     command.args(rest).kill_on_drop(true);
     // Signals are taken from here on, so that the servers are ended in order.
@@ -57,14 +55,9 @@ struct Servers {
 
 impl Servers {
     fn env(&self) -> Vec<(&'static str, String)> {
-        let rabbit = self
-            .rabbit
-            .iter()
-            .flat_map(|rabbit| [(AMQP_URL, rabbit.url("/")), (RABBITMQ_API, rabbit.api_url())]);
-        let postgres = self
-            .postgres
-            .iter()
-            .map(|postgres| (DATABASE_URL, postgres.url("postgres")));
+        let rabbit =
+            self.rabbit.iter().flat_map(|rabbit| [(AMQP_URL, rabbit.url("/")), (RABBITMQ_API, rabbit.api_url())]);
+        let postgres = self.postgres.iter().map(|postgres| (DATABASE_URL, postgres.url("postgres")));
         rabbit.chain(postgres).collect()
     }
 }
@@ -72,20 +65,8 @@ impl Servers {
 /// Both at once: RabbitMQ takes seconds.
 async fn start() -> Result<Servers> {
     let given = |name| std::env::var(name).is_ok_and(|value| !value.is_empty());
-    let rabbit = async {
-        if given(AMQP_URL) {
-            Ok(None)
-        } else {
-            PrivateRabbit::start().await.map(Some)
-        }
-    };
-    let postgres = async {
-        if given(DATABASE_URL) {
-            Ok(None)
-        } else {
-            PrivatePostgres::start().await.map(Some)
-        }
-    };
+    let rabbit = async { if given(AMQP_URL) { Ok(None) } else { PrivateRabbit::start().await.map(Some) } };
+    let postgres = async { if given(DATABASE_URL) { Ok(None) } else { PrivatePostgres::start().await.map(Some) } };
     let (rabbit, postgres) = tokio::try_join!(rabbit, postgres)?;
     Ok(Servers { rabbit, postgres })
 }

@@ -110,11 +110,8 @@ impl Nest {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{kind}-{}-{number}", std::process::id());
-        let folder = tempfile::Builder::new()
-            .prefix("herald-")
-            .tempdir()
-            .context("no temporary folder could be made")?
-            .keep();
+        let folder =
+            tempfile::Builder::new().prefix("herald-").tempdir().context("no temporary folder could be made")?.keep();
         std::fs::create_dir(folder.join("pids"))?;
         if let Some((uid, gid)) = user {
             for path in [folder.clone(), folder.join("pids")] {
@@ -134,14 +131,7 @@ impl Nest {
             .process_group(0)
             .spawn()
             .context("sh can't be started")?;
-        Ok(Self {
-            folder,
-            logs,
-            name,
-            farewell,
-            guard,
-            residents: BTreeMap::new(),
-        })
+        Ok(Self { folder, logs, name, farewell, guard, residents: BTreeMap::new() })
     }
 
     /// The folder.
@@ -170,11 +160,7 @@ impl Nest {
             .current_dir(&self.folder)
             .process_group(0);
         for (name, _) in std::env::vars_os() {
-            if launch
-                .without
-                .iter()
-                .any(|prefix| name.to_string_lossy().starts_with(prefix))
-            {
+            if launch.without.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
                 command.env_remove(name);
             }
         }
@@ -182,18 +168,8 @@ impl Nest {
         if let Some((uid, gid)) = launch.user {
             command.uid(uid).gid(gid);
         }
-        let child = command
-            .spawn()
-            .with_context(|| format!("{} can't be started", launch.program.display()))?;
-        self.residents.insert(
-            who,
-            Resident {
-                child,
-                stdout,
-                stderr,
-                ended: None,
-            },
-        );
+        let child = command.spawn().with_context(|| format!("{} can't be started", launch.program.display()))?;
+        self.residents.insert(who, Resident { child, stdout, stderr, ended: None });
         Ok(())
     }
 
@@ -202,21 +178,14 @@ impl Nest {
         self.start(who, launch)?;
         let status = self.ended(who, limit).await?;
         if !status.success() {
-            bail!(
-                "{} failed ({status}): {}",
-                launch.program.display(),
-                self.last_words(who)
-            );
+            bail!("{} failed ({status}): {}", launch.program.display(), self.last_words(who));
         }
         Ok(())
     }
 
     /// The id of a process that was started and not yet reaped.
     pub(crate) fn pid(&self, who: &str) -> Option<u32> {
-        self.residents
-            .get(who)
-            .filter(|resident| resident.ended.is_none())
-            .map(|resident| resident.child.id())
+        self.residents.get(who).filter(|resident| resident.ended.is_none()).map(|resident| resident.child.id())
     }
 
     /// Send a signal; nothing happens if the process has ended.
@@ -231,10 +200,7 @@ impl Nest {
     /// How the process ended, if it has; reaps it.
     pub(crate) fn status(&mut self, who: &'static str) -> Result<Option<ExitStatus>> {
         let pid_file = self.pid_file(who);
-        let resident = self
-            .residents
-            .get_mut(who)
-            .ok_or_else(|| anyhow!("{who} was never started"))?;
+        let resident = self.residents.get_mut(who).ok_or_else(|| anyhow!("{who} was never started"))?;
         if resident.ended.is_none() {
             resident.ended = resident.child.try_wait()?;
             if resident.ended.is_some() {
@@ -260,9 +226,7 @@ impl Nest {
 
     /// The files that hold a process' standard output and standard error.
     pub(crate) fn output(&self, who: &str) -> Option<(&Path, &Path)> {
-        self.residents
-            .get(who)
-            .map(|resident| (resident.stdout.as_path(), resident.stderr.as_path()))
+        self.residents.get(who).map(|resident| (resident.stdout.as_path(), resident.stderr.as_path()))
     }
 
     /// The end of what a process has written, for error messages.
@@ -275,11 +239,7 @@ impl Nest {
             .map(|path| {
                 let text = std::fs::read_to_string(path).unwrap_or_default();
                 let lines: Vec<&str> = text.lines().collect();
-                format!(
-                    "\n{}:\n{}",
-                    path.display(),
-                    lines[lines.len().saturating_sub(20)..].join("\n")
-                )
+                format!("\n{}:\n{}", path.display(), lines[lines.len().saturating_sub(20)..].join("\n"))
             })
             .collect()
     }

@@ -38,30 +38,17 @@ impl PrivatePostgres {
         let data = nest.path().join("data");
         let init = Launch {
             program: binaries.join("initdb"),
-            args: [
-                "--username",
-                USER,
-                "--auth=trust",
-                "--encoding=UTF8",
-                "--locale=C",
-                "--no-sync",
-                "-D",
-            ]
-            .map(Into::into)
-            .into_iter()
-            .chain([data.into_os_string()])
-            .collect(),
+            args: ["--username", USER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"]
+                .map(Into::into)
+                .into_iter()
+                .chain([data.into_os_string()])
+                .collect(),
             env: Vec::new(),
             without: &["PG"],
             user,
         };
         nest.run("initdb", &init, START_LIMIT).await?;
-        let mut this = Self {
-            nest,
-            binaries,
-            user,
-            port: ports::free()?,
-        };
+        let mut this = Self { nest, binaries, user, port: ports::free()? };
         for attempt in 1.. {
             match this.start_again().await {
                 // Another process may have taken the port meanwhile.
@@ -172,10 +159,7 @@ impl PrivatePostgres {
                 Some(Err(anyhow!("PostgreSQL ended while it started")))
             }
         });
-        outcome
-            .await
-            .flatten()
-            .map_err(|error| anyhow!("{error}: {}", self.nest.last_words(SERVER)))
+        outcome.await.flatten().map_err(|error| anyhow!("{error}: {}", self.nest.last_words(SERVER)))
     }
 
     fn still_in_use(&self) -> bool {

@@ -40,13 +40,7 @@ pub struct Builder {
 /// Start describing a process.
 #[must_use]
 pub fn herald(binary: impl Into<PathBuf>) -> Builder {
-    Builder {
-        binary: binary.into(),
-        args: Vec::new(),
-        env: Vec::new(),
-        ready: Ready::AtOnce,
-        limit: READY_LIMIT,
-    }
+    Builder { binary: binary.into(), args: Vec::new(), env: Vec::new(), ready: Ready::AtOnce, limit: READY_LIMIT }
 }
 
 impl Builder {
@@ -98,13 +92,7 @@ impl Builder {
     /// If it can't be started, ends before it is ready, or isn't ready in time; with the end of what it wrote.
     pub async fn start(self) -> Result<Herald> {
         let nest = Nest::new(HERALD, None, Signal::Kill)?;
-        let launch = Launch {
-            program: self.binary,
-            args: self.args,
-            env: self.env,
-            without: &["HERALD_"],
-            user: None,
-        };
+        let launch = Launch { program: self.binary, args: self.args, env: self.env, without: &["HERALD_"], user: None };
         let mut herald = Herald { nest };
         herald.nest.start(HERALD, &launch)?;
         herald.ready(&self.ready, self.limit).await?;
@@ -193,15 +181,8 @@ impl Herald {
             let ended = self.nest.status(HERALD);
             let reached = match ready {
                 Ready::AtOnce => true,
-                Ready::Answers(url) => client
-                    .get(url)
-                    .send()
-                    .await
-                    .is_ok_and(|answer| answer.status().is_success()),
-                Ready::Writes(text) => [self.stdout(), self.stderr()]
-                    .iter()
-                    .flatten()
-                    .any(|all| all.contains(text)),
+                Ready::Answers(url) => client.get(url).send().await.is_ok_and(|answer| answer.status().is_success()),
+                Ready::Writes(text) => [self.stdout(), self.stderr()].iter().flatten().any(|all| all.contains(text)),
             };
             match ended {
                 _ if reached => Some(Ok(())),
@@ -210,10 +191,7 @@ impl Herald {
                 Err(error) => Some(Err(error)),
             }
         });
-        outcome
-            .await
-            .flatten()
-            .map_err(|error| anyhow!("{error}: {}", self.nest.last_words(HERALD)))
+        outcome.await.flatten().map_err(|error| anyhow!("{error}: {}", self.nest.last_words(HERALD)))
     }
 }
 
@@ -246,10 +224,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_that_ends_before_it_is_ready_is_an_error_with_its_last_words() {
-        let outcome = shell("echo no key file >&2; exit 64")
-            .ready_when_writes("up")
-            .start()
-            .await;
+        let outcome = shell("echo no key file >&2; exit 64").ready_when_writes("up").start().await;
         let error = outcome.err().expect("it was never ready").to_string();
         assert!(error.contains("no key file") && error.contains("64"), "{error}");
     }
@@ -269,11 +244,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_and_its_children_end_when_it_is_dropped() {
-        let process = shell("sleep 600 & echo child $!; wait")
-            .ready_when_writes("child")
-            .start()
-            .await
-            .unwrap();
+        let process = shell("sleep 600 & echo child $!; wait").ready_when_writes("child").start().await.unwrap();
         let (pid, folder) = (process.pid().unwrap(), process.folder().to_owned());
         let child = process.stdout().unwrap().split_whitespace().nth(1).unwrap().to_owned();
         drop(process);
@@ -282,9 +253,7 @@ mod tests {
         let gone =
             |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "));
         assert!(gone(&pid.to_string()), "it still runs");
-        wait::until(LIMIT, "its child to end", async || gone(&child))
-            .await
-            .unwrap();
+        wait::until(LIMIT, "its child to end", async || gone(&child)).await.unwrap();
     }
 
     #[tokio::test]

@@ -49,11 +49,7 @@ impl FaultProxy {
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, target, Arc::clone(&controls)));
-        Ok(Self {
-            port,
-            controls,
-            _tasks: tasks,
-        })
+        Ok(Self { port, controls, _tasks: tasks })
     }
 
     /// The port of 127.0.0.1 to connect to.
@@ -221,9 +217,7 @@ mod tests {
         let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
         round_trip(&mut stream).await.unwrap();
         proxy.cut_all();
-        let end = tokio::time::timeout(LIMIT, stream.read(&mut [0; 4]))
-            .await
-            .expect("the cut is noticed");
+        let end = tokio::time::timeout(LIMIT, stream.read(&mut [0; 4])).await.expect("the cut is noticed");
         assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
         let mut again = TcpStream::connect(proxy.address()).await.unwrap();
         round_trip(&mut again).await.unwrap();

@@ -31,12 +31,7 @@ struct Ports {
 
 impl Ports {
     fn free() -> Result<Self> {
-        Ok(Self {
-            amqp: ports::free()?,
-            api: ports::free()?,
-            distribution: ports::free()?,
-            epmd: ports::free()?,
-        })
+        Ok(Self { amqp: ports::free()?, api: ports::free()?, distribution: ports::free()?, epmd: ports::free()? })
     }
 }
 
@@ -83,13 +78,7 @@ impl PrivateRabbit {
         std::fs::write(folder.join("rabbitmq-env.conf"), "")?;
         std::fs::write(folder.join("rabbitmq.conf"), configuration(ports, &password))?;
         let api = RabbitApi::new(&format!("http://{USER}:{password}@127.0.0.1:{}", ports.api))?;
-        Ok(Self {
-            nest,
-            scripts,
-            ports,
-            password,
-            api,
-        })
+        Ok(Self { nest, scripts, ports, password, api })
     }
 
     /// The URL of a vhost, with the administrator's name and password; it isn't created. `/` always exists.
@@ -101,11 +90,7 @@ impl PrivateRabbit {
     /// The URL of a vhost for another user, as made by [`Self::add_user`].
     #[must_use]
     pub fn url_for(&self, vhost: &str, user: &str, password: &str) -> String {
-        format!(
-            "amqp://{user}:{password}@127.0.0.1:{}/{}",
-            self.ports.amqp,
-            vhost.replace('/', "%2f")
-        )
+        format!("amqp://{user}:{password}@127.0.0.1:{}/{}", self.ports.amqp, vhost.replace('/', "%2f"))
     }
 
     /// The URL of the management API, with the administrator's name and password.
@@ -144,8 +129,7 @@ impl PrivateRabbit {
     /// # Errors
     /// If `rabbitmqctl` fails.
     pub async fn settle(&mut self) -> Result<()> {
-        self.rabbitmqctl(&["eval", "[dets:sync(Table) || Table <- dets:all()]."])
-            .await
+        self.rabbitmqctl(&["eval", "[dets:sync(Table) || Table <- dets:all()]."]).await
     }
 
     /// Kill it as a crash would: SIGKILL to the Erlang machine, no clean-up. See [`Self::settle`].
@@ -185,10 +169,7 @@ impl PrivateRabbit {
             let listens = TcpStream::connect(("127.0.0.1", port)).await.is_ok();
             (listens && api.answers().await).then_some(Ok(()))
         });
-        outcome
-            .await
-            .flatten()
-            .map_err(|error| anyhow!("{error}: {}", self.nest.last_words(SERVER)))
+        outcome.await.flatten().map_err(|error| anyhow!("{error}: {}", self.nest.last_words(SERVER)))
     }
 
     /// Run `rabbitmqctl` on this node, for what the HTTP API can't do; it takes a second or two.
@@ -202,9 +183,7 @@ impl PrivateRabbit {
     }
 
     fn epmd_args(&self) -> Vec<OsString> {
-        ["-port", &self.ports.epmd.to_string(), "-address", "127.0.0.1"]
-            .map(OsString::from)
-            .into()
+        ["-port", &self.ports.epmd.to_string(), "-address", "127.0.0.1"].map(OsString::from).into()
     }
 
     /// A command with the environment that makes it act on this node alone.
@@ -261,14 +240,8 @@ fn configuration(ports: Ports, password: &str) -> String {
 /// The folder of RabbitMQ's own scripts. The package's wrappers in `/usr/sbin` become the user `rabbitmq` and use the
 /// system's folders, so they are passed over.
 fn scripts() -> Result<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/rabbitmq/lib")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let packaged = versions
-        .map(|entry| entry.path().join("sbin"))
-        .filter(|path| is_scripts(path))
-        .max();
+    let versions = std::fs::read_dir("/usr/lib/rabbitmq/lib").into_iter().flatten().flatten();
+    let packaged = versions.map(|entry| entry.path().join("sbin")).filter(|path| is_scripts(path)).max();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = packaged.or_else(|| std::env::split_paths(&path).find(|path| is_scripts(path)));
     match found {

@@ -24,11 +24,7 @@ impl Permissions {
     /// The three expressions.
     #[must_use]
     pub fn new(configure: &str, write: &str, read: &str) -> Self {
-        Self {
-            configure: configure.into(),
-            write: write.into(),
-            read: read.into(),
-        }
+        Self { configure: configure.into(), write: write.into(), read: read.into() }
     }
 
     /// Everything.
@@ -50,9 +46,7 @@ pub(crate) struct RabbitApi {
 impl RabbitApi {
     /// `url` holds user and password; its path is ignored.
     pub(crate) fn new(url: &str) -> Result<Self> {
-        let mut base: Url = url
-            .parse()
-            .context("the URL of RabbitMQ's management API can't be understood")?;
+        let mut base: Url = url.parse().context("the URL of RabbitMQ's management API can't be understood")?;
         let user = base.username().to_owned();
         let password = base.password().unwrap_or_default().to_owned();
         if base.set_username("").is_err() || base.set_password(None).is_err() {
@@ -60,17 +54,8 @@ impl RabbitApi {
         }
         // Never by way of the system's proxy: the broker is near. And no connection is kept: it would belong to the
         // runtime of the test that opened it, and hang in another's.
-        let client = Client::builder()
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .timeout(LIMIT)
-            .build()?;
-        Ok(Self {
-            client,
-            base,
-            user,
-            password,
-        })
+        let client = Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(LIMIT).build()?;
+        Ok(Self { client, base, user, password })
     }
 
     /// Whether it answers and takes the user's password.
@@ -91,12 +76,7 @@ impl RabbitApi {
 
     /// Make a user without tags and give it permissions.
     pub(crate) async fn add_user(&self, name: &str, password: &str, vhost: &str, may: &Permissions) -> Result<()> {
-        self.call(
-            Method::PUT,
-            &["users", name],
-            Some(json!({ "password": password, "tags": "" })),
-        )
-        .await?;
+        self.call(Method::PUT, &["users", name], Some(json!({ "password": password, "tags": "" }))).await?;
         self.permit(name, vhost, may).await
     }
 
@@ -117,17 +97,11 @@ impl RabbitApi {
         }
         let what = format!("{method} {}", url.path());
         let absent_is_well = method == Method::DELETE;
-        let mut call = self
-            .client
-            .request(method, url)
-            .basic_auth(&self.user, Some(&self.password));
+        let mut call = self.client.request(method, url).basic_auth(&self.user, Some(&self.password));
         if let Some(body) = body {
             call = call.json(&body);
         }
-        let answer = call
-            .send()
-            .await
-            .with_context(|| format!("{what}: RabbitMQ's management API doesn't answer"))?;
+        let answer = call.send().await.with_context(|| format!("{what}: RabbitMQ's management API doesn't answer"))?;
         match answer.status() {
             status if status.is_success() => Ok(()),
             StatusCode::NOT_FOUND if absent_is_well => Ok(()),

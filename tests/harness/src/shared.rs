@@ -44,11 +44,7 @@ async fn start_rabbit() -> Result<Rabbit> {
         let private = PrivateRabbit::start().await?;
         let amqp = private.url("/").parse()?;
         let api = RabbitApi::new(&private.api_url())?;
-        return Ok(Rabbit {
-            amqp,
-            api,
-            _private: Some(private),
-        });
+        return Ok(Rabbit { amqp, api, _private: Some(private) });
     };
     let amqp: Url = given.parse().with_context(|| format!("{AMQP_URL} is not a URL"))?;
     let api = RabbitApi::new(&get(RABBITMQ_API).map_or_else(|| usual_api(&amqp), Ok)?)?;
@@ -59,25 +55,14 @@ async fn start_rabbit() -> Result<Rabbit> {
              with a user tagged administrator; or unset {AMQP_URL}, and a private server is started"
         );
     }
-    Ok(Rabbit {
-        amqp,
-        api,
-        _private: None,
-    })
+    Ok(Rabbit { amqp, api, _private: None })
 }
 
 /// Same host and user, the plugin's usual port.
 fn usual_api(amqp: &Url) -> Result<String> {
     let host = amqp.host_str().with_context(|| format!("{AMQP_URL} names no host"))?;
-    let user = if amqp.username().is_empty() {
-        "guest"
-    } else {
-        amqp.username()
-    };
-    Ok(format!(
-        "http://{user}:{}@{host}:15672",
-        amqp.password().unwrap_or("guest")
-    ))
+    let user = if amqp.username().is_empty() { "guest" } else { amqp.username() };
+    Ok(format!("http://{user}:{}@{host}:15672", amqp.password().unwrap_or("guest")))
 }
 
 async fn start_postgres() -> Result<Postgres> {
@@ -86,10 +71,7 @@ async fn start_postgres() -> Result<Postgres> {
         return Ok(Postgres { url, _private: None });
     }
     let private = PrivatePostgres::start().await?;
-    Ok(Postgres {
-        url: private.url("postgres").parse()?,
-        _private: Some(private),
-    })
+    Ok(Postgres { url: private.url("postgres").parse()?, _private: Some(private) })
 }
 
 /// A name that no other test uses, on servers that other runs may share.

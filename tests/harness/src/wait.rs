@@ -78,17 +78,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_wait_in_vain_says_what_was_awaited() {
-        let error = until(Duration::from_millis(30), "the sea to part", async || false)
-            .await
-            .unwrap_err();
+        let error = until(Duration::from_millis(30), "the sea to part", async || false).await.unwrap_err();
         assert!(error.to_string().contains("the sea to part"), "{error}");
     }
 
     #[tokio::test]
     async fn a_look_that_hangs_is_cut_off() {
-        let error = until(Duration::from_millis(30), "an answer", std::future::pending::<bool>)
-            .await
-            .unwrap_err();
+        let error = until(Duration::from_millis(30), "an answer", std::future::pending::<bool>).await.unwrap_err();
         assert!(error.to_string().contains("did not come back"), "{error}");
     }
 }

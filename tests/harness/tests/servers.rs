@@ -17,10 +17,7 @@ async fn a_confirmed_message_in_a_quorum_queue_outlives_kill_9_of_the_broker() -
     rabbit.settle().await?;
 
     rabbit.kill9().await?;
-    assert!(
-        amqp::connect(&rabbit.url("test")).await.is_err(),
-        "a killed broker takes no connection"
-    );
+    assert!(amqp::connect(&rabbit.url("test")).await.is_err(), "a killed broker takes no connection");
     rabbit.start_again().await?;
 
     // The queue elects its leader a moment after the node takes connections.
@@ -39,23 +36,14 @@ async fn a_committed_row_outlives_kill_9_of_the_database_and_an_uncommitted_one_
     let mut postgres = PrivatePostgres::start().await?;
     let url = postgres.url("postgres");
     let mut connection = PgConnection::connect(&url).await?;
-    sqlx::query("CREATE TABLE kept (id int)")
-        .execute(&mut connection)
-        .await?;
-    sqlx::query("INSERT INTO kept VALUES (1)")
-        .execute(&mut connection)
-        .await?;
+    sqlx::query("CREATE TABLE kept (id int)").execute(&mut connection).await?;
+    sqlx::query("INSERT INTO kept VALUES (1)").execute(&mut connection).await?;
     let mut transaction = connection.begin().await?;
-    sqlx::query("INSERT INTO kept VALUES (2)")
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query("INSERT INTO kept VALUES (2)").execute(&mut *transaction).await?;
 
     postgres.kill9().await?;
     drop(transaction);
-    assert!(
-        PgConnection::connect(&url).await.is_err(),
-        "a killed database takes no connection"
-    );
+    assert!(PgConnection::connect(&url).await.is_err(), "a killed database takes no connection");
     postgres.start_again().await?;
     assert_eq!(ids(&url).await?, [1]);
     postgres.restart().await?;
@@ -65,33 +53,20 @@ async fn a_committed_row_outlives_kill_9_of_the_database_and_an_uncommitted_one_
 
 async fn ids(url: &str) -> Result<Vec<i32>> {
     let mut connection = PgConnection::connect(url).await?;
-    Ok(sqlx::query_scalar("SELECT id FROM kept ORDER BY id")
-        .fetch_all(&mut connection)
-        .await?)
+    Ok(sqlx::query_scalar("SELECT id FROM kept ORDER BY id").fetch_all(&mut connection).await?)
 }
 
 #[tokio::test]
 async fn two_tests_have_databases_of_their_own_that_go_away() -> Result<()> {
     let (one, other) = (database().await?, database().await?);
     let mut connection = PgConnection::connect(&one.url()).await?;
-    sqlx::query("CREATE TABLE mine (id int)")
-        .execute(&mut connection)
-        .await?;
+    sqlx::query("CREATE TABLE mine (id int)").execute(&mut connection).await?;
     let mut elsewhere = PgConnection::connect(&other.url()).await?;
-    assert!(
-        sqlx::query("SELECT id FROM mine")
-            .execute(&mut elsewhere)
-            .await
-            .is_err(),
-        "the table is seen elsewhere"
-    );
+    assert!(sqlx::query("SELECT id FROM mine").execute(&mut elsewhere).await.is_err(), "the table is seen elsewhere");
 
     let url = one.url();
     drop(one);
-    assert!(
-        PgConnection::connect(&url).await.is_err(),
-        "a dropped database takes no connection"
-    );
+    assert!(PgConnection::connect(&url).await.is_err(), "a dropped database takes no connection");
     sqlx::query("SELECT 1").execute(&mut elsewhere).await?;
     Ok(())
 }
@@ -103,25 +78,16 @@ async fn two_tests_have_vhosts_of_their_own_that_go_away() -> Result<()> {
     client.declare_quorum("mine").await?;
     client.publish("", "mine", amqp::properties("m1"), b"1").await?;
     client.publish("", "mine", amqp::properties("m2"), b"2").await?;
-    wait::until(LIMIT, "two ready messages", async || {
-        client.ready("mine").await.is_ok_and(|count| count == 2)
-    })
-    .await?;
+    wait::until(LIMIT, "two ready messages", async || client.ready("mine").await.is_ok_and(|count| count == 2)).await?;
     assert_eq!(client.purge("mine").await?, 2);
     let elsewhere = amqp::connect(&other.url()).await?;
     assert!(elsewhere.ready("mine").await.is_err(), "the queue is seen elsewhere");
 
     let url = one.url();
     drop(one);
-    assert!(
-        amqp::connect(&url).await.is_err(),
-        "a deleted vhost takes no connection"
-    );
+    assert!(amqp::connect(&url).await.is_err(), "a deleted vhost takes no connection");
     other.delete().await?;
-    assert!(
-        amqp::connect(&other.url()).await.is_err(),
-        "a deleted vhost takes no connection"
-    );
+    assert!(amqp::connect(&other.url()).await.is_err(), "a deleted vhost takes no connection");
     Ok(())
 }
 
@@ -131,9 +97,7 @@ async fn a_user_may_do_what_its_permissions_say_and_no_more() -> Result<()> {
     let admin = amqp::connect(&broker.url()).await?;
     admin.declare_quorum("in").await?;
     // Publishing through the default exchange needs the right to write to it; its name is empty.
-    let url = broker
-        .add_user("producer", &Permissions::new("^$", "^$|^amq\\.default$", "^$"))
-        .await?;
+    let url = broker.add_user("producer", &Permissions::new("^$", "^$|^amq\\.default$", "^$")).await?;
     let producer = amqp::connect(&url).await?;
     producer.publish("", "in", amqp::properties("m1"), b"1").await?;
     assert!(producer.get("in").await.is_err(), "a producer may not consume");
@@ -144,10 +108,7 @@ async fn a_user_may_do_what_its_permissions_say_and_no_more() -> Result<()> {
 async fn an_unroutable_message_is_an_error() -> Result<()> {
     let broker = broker().await?;
     let client = amqp::connect(&broker.url()).await?;
-    let error = client
-        .publish("", "nowhere", amqp::properties("m1"), b"1")
-        .await
-        .unwrap_err();
+    let error = client.publish("", "nowhere", amqp::properties("m1"), b"1").await.unwrap_err();
     assert!(error.to_string().contains("no queue is bound"), "{error}");
     client.close().await
 }

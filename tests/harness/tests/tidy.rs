@@ -20,21 +20,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("herald-store", &["herald-core", "herald-metrics"]),
     ("herald-apns", &["herald-core", "herald-metrics"]),
     ("herald-fcm", &["herald-core", "herald-metrics"]),
-    (
-        "herald-worker",
-        &[
-            "herald-core",
-            "herald-metrics",
-            "herald-queue",
-            "herald-store",
-            "herald-apns",
-            "herald-fcm",
-        ],
-    ),
-    (
-        "herald-gateway",
-        &["herald-core", "herald-metrics", "herald-queue", "herald-store"],
-    ),
+    ("herald-worker", &["herald-core", "herald-metrics", "herald-queue", "herald-store", "herald-apns", "herald-fcm"]),
+    ("herald-gateway", &["herald-core", "herald-metrics", "herald-queue", "herald-store"]),
     ("herald-simulator", &[]),
     (
         "herald",
@@ -61,46 +48,25 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("hyper", &["herald-apns", "herald-simulator", "herald"]),
     ("reqwest", &["herald-fcm", "herald-gateway", "herald", "herald-harness"]),
     ("axum", &["herald-gateway", "herald"]),
-    (
-        "jsonwebtoken",
-        &[
-            "herald-apns",
-            "herald-fcm",
-            "herald-gateway",
-            "herald-simulator",
-            "herald",
-        ],
-    ),
+    ("jsonwebtoken", &["herald-apns", "herald-fcm", "herald-gateway", "herald-simulator", "herald"]),
     ("clap", &["herald"]),
     ("figment", &["herald"]),
     ("anyhow", &["herald", "herald-harness"]),
 ];
 
 /// Names that say nothing about what a module is for.
-const EMPTY_NAMES: &[&str] = &[
-    "utils", "util", "helpers", "helper", "common", "manager", "types", "misc",
-];
+const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "helper", "common", "manager", "types", "misc"];
 
 /// Marks of unfinished work, in two parts so that this file has none.
-const UNFINISHED: &[(&str, &str)] = &[
-    ("TO", "DO"),
-    ("FIX", "ME"),
-    ("XX", "X"),
-    ("todo", "!("),
-    ("unimplemented", "!("),
-    ("#[ig", "nore"),
-];
+const UNFINISHED: &[(&str, &str)] =
+    &[("TO", "DO"), ("FIX", "ME"), ("XX", "X"), ("todo", "!("), ("unimplemented", "!("), ("#[ig", "nore")];
 
 /// Beginnings of paths of one person's machine, in two parts for the same reason.
 const MACHINE_PATHS: &[(&str, &str)] = &[("/wo", "rk/"), ("/ro", "ot/"), ("/ho", "me/"), ("/Us", "ers/")];
 
 /// Settings that name another registry than the public one.
-const REGISTRIES: &[(&str, &str)] = &[
-    ("[source", ".crates-io]"),
-    ("replace", "-with"),
-    ("extra-", "index-url"),
-    ("regis", "try-index"),
-];
+const REGISTRIES: &[(&str, &str)] =
+    &[("[source", ".crates-io]"), ("replace", "-with"), ("extra-", "index-url"), ("regis", "try-index")];
 
 #[test]
 fn every_module_opens_with_what_it_is_for_and_fits_its_limit() -> Result<()> {
@@ -111,18 +77,14 @@ fn every_module_opens_with_what_it_is_for_and_fits_its_limit() -> Result<()> {
         }
         let lines = text.lines().count();
         if lines > MAX_LINES {
-            faults.push(format!(
-                "{name}: {lines} lines; split it so that each file holds one idea, {MAX_LINES} at most"
-            ));
+            faults
+                .push(format!("{name}: {lines} lines; split it so that each file holds one idea, {MAX_LINES} at most"));
         }
         let path = Path::new(&name);
         let folder = path.parent().and_then(Path::file_name);
         for part in [path.file_stem(), folder].into_iter().flatten() {
             if EMPTY_NAMES.iter().any(|empty| part == *empty) {
-                faults.push(format!(
-                    "{name}: {} says nothing; name the module for what it does",
-                    part.display()
-                ));
+                faults.push(format!("{name}: {} says nothing; name the module for what it does", part.display()));
             }
         }
     }
@@ -136,10 +98,7 @@ fn nothing_is_left_unfinished_or_switched_off() -> Result<()> {
     for (name, text) in files()?.into_iter().filter(|(name, _)| has_suffix(name, &suffixes)) {
         for mark in joined(UNFINISHED) {
             if let Some(line) = text.lines().position(|line| has_word(line, &mark)) {
-                faults.push(format!(
-                    "{name}:{}: {mark}: finish it, or open an issue and take it out",
-                    line + 1
-                ));
+                faults.push(format!("{name}:{}: {mark}: finish it, or open an issue and take it out", line + 1));
             }
         }
     }
@@ -161,14 +120,9 @@ fn no_file_names_a_path_or_a_registry_of_one_machine() -> Result<()> {
     }
     let lock = std::fs::read_to_string(root().join("Cargo.lock"))?;
     let public = r#"source = "registry+https://github.com/rust-lang/crates.io-index""#;
-    let others: BTreeSet<&str> = lock
-        .lines()
-        .filter(|line| line.starts_with("source") && *line != public)
-        .collect();
+    let others: BTreeSet<&str> = lock.lines().filter(|line| line.starts_with("source") && *line != public).collect();
     if !others.is_empty() {
-        faults.push(format!(
-            "Cargo.lock: packages from elsewhere than crates.io: {others:?}"
-        ));
+        faults.push(format!("Cargo.lock: packages from elsewhere than crates.io: {others:?}"));
     }
     tidy(&faults)
 }
@@ -186,9 +140,7 @@ fn crates_depend_only_downwards_and_each_outside_party_is_known_to_its_own_crate
     for package in &packages {
         let name = package["name"].as_str().context("a package has a name")?;
         let Some((_, may_use)) = MAY_USE.iter().find(|(known, _)| *known == name) else {
-            faults.push(format!(
-                "{name}: add it to the table of this test, with what it may use"
-            ));
+            faults.push(format!("{name}: add it to the table of this test, with what it may use"));
             continue;
         };
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
@@ -198,9 +150,7 @@ fn crates_depend_only_downwards_and_each_outside_party_is_known_to_its_own_crate
             // A crate's tests may switch on a feature of the crate itself.
             let exempt = for_tests && (on == name || ["herald-harness", "herald-simulator"].contains(&on));
             if ours && !may_use.contains(&on) && !exempt {
-                faults.push(format!(
-                    "{name} uses {on}: dependencies point downwards; see docs/architecture.md"
-                ));
+                faults.push(format!("{name} uses {on}: dependencies point downwards; see docs/architecture.md"));
             }
             let confined = ONLY_IN.iter().find(|(outside, _)| *outside == on);
             if let Some((_, homes)) = confined.filter(|(_, homes)| !for_tests && !homes.contains(&name)) {
@@ -214,10 +164,7 @@ fn crates_depend_only_downwards_and_each_outside_party_is_known_to_its_own_crate
 #[test]
 fn every_metric_is_documented_and_every_alert_is_about_one() -> Result<()> {
     let mut metrics = BTreeSet::new();
-    for (_, text) in rust()?
-        .into_iter()
-        .filter(|(name, _)| name.starts_with("crates/herald-metrics/src/"))
-    {
+    for (_, text) in rust()?.into_iter().filter(|(name, _)| name.starts_with("crates/herald-metrics/src/")) {
         metrics.extend(quoted_metrics(&text));
     }
     if metrics.is_empty() {
@@ -230,15 +177,10 @@ fn every_metric_is_documented_and_every_alert_is_about_one() -> Result<()> {
         .filter(|metric| !documented.contains(metric.as_str()))
         .map(|metric| format!("docs/metrics.md: {metric} is missing"))
         .collect();
-    let alerts = files()?
-        .into_iter()
-        .filter(|(name, _)| name.contains("alert") && has_suffix(name, &["yml", "yaml"]));
+    let alerts = files()?.into_iter().filter(|(name, _)| name.contains("alert") && has_suffix(name, &["yml", "yaml"]));
     for (name, text) in alerts {
         for word in words(&text).into_iter().filter(|word| word.starts_with("herald_")) {
-            let base = ["_bucket", "_sum", "_count"]
-                .iter()
-                .find_map(|end| word.strip_suffix(end))
-                .unwrap_or(word);
+            let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word);
             if !metrics.contains(word) && !metrics.contains(base) {
                 faults.push(format!("{name}: there is no metric {word}"));
             }
@@ -275,26 +217,16 @@ fn files() -> Result<Vec<(String, String)>> {
         .current_dir(root())
         .output();
     let names = match git {
-        Ok(output) if output.status.success() => String::from_utf8(output.stdout)?
-            .split('\0')
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-            .collect(),
+        Ok(output) if output.status.success() => {
+            String::from_utf8(output.stdout)?.split('\0').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+        }
         _ => walk(&root())?,
     };
-    ensure!(
-        names.len() > 20,
-        "only {} files found: this test sees nothing",
-        names.len()
-    );
+    ensure!(names.len() > 20, "only {} files found: this test sees nothing", names.len());
     // What git lists may have been deleted, and some files are no text.
     Ok(names
         .into_iter()
-        .filter_map(|name| {
-            std::fs::read_to_string(root().join(&name))
-                .ok()
-                .map(|text| (name, text))
-        })
+        .filter_map(|name| std::fs::read_to_string(root().join(&name)).ok().map(|text| (name, text)))
         .collect())
 }
 
@@ -316,16 +248,11 @@ fn walk(root: &Path) -> Result<Vec<String>> {
 }
 
 fn rust() -> Result<Vec<(String, String)>> {
-    Ok(files()?
-        .into_iter()
-        .filter(|(name, _)| has_suffix(name, &["rs"]))
-        .collect())
+    Ok(files()?.into_iter().filter(|(name, _)| has_suffix(name, &["rs"])).collect())
 }
 
 fn has_suffix(name: &str, suffixes: &[&str]) -> bool {
-    Path::new(name)
-        .extension()
-        .is_some_and(|end| suffixes.iter().any(|suffix| end == *suffix))
+    Path::new(name).extension().is_some_and(|end| suffixes.iter().any(|suffix| end == *suffix))
 }
 
 fn metadata() -> Result<Vec<Value>> {
@@ -333,11 +260,7 @@ fn metadata() -> Result<Vec<Value>> {
         .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
         .current_dir(root())
         .output()?;
-    ensure!(
-        output.status.success(),
-        "cargo metadata: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     let mut all: Value = serde_json::from_slice(&output.stdout)?;
     match all["packages"].take() {
         Value::Array(packages) => Ok(packages),
@@ -361,17 +284,14 @@ fn has_word(line: &str, mark: &str) -> bool {
 }
 
 fn words(text: &str) -> Vec<&str> {
-    text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
-        .collect()
+    text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').collect()
 }
 
 /// String literals that are names of metrics.
 fn quoted_metrics(source: &str) -> Vec<String> {
     let is_name = |text: &&str| {
         text.starts_with("herald_")
-            && text
-                .chars()
-                .all(|letter| letter.is_ascii_lowercase() || letter == '_' || letter.is_ascii_digit())
+            && text.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_' || letter.is_ascii_digit())
     };
     source.split('"').filter(is_name).map(str::to_owned).collect()
 }
