@@ -35,6 +35,10 @@ async fn a_flood_in_the_low_lane_delays_neither_a_high_one_nor_a_toast() {
     let of = async |user: &str| world.simulator.pushes_to(user).await;
     let delay = (of("watched").await[1].time - of("watched").await[0].time) / 1_000;
     assert!(delay < 3_000, "the toast that was due after 1 s came after {delay} ms");
+    until("all to be stored", async || {
+        world.metric("herald_requests_total", "result=\"stored\"").await == (FLOOD + 2) as f64
+    })
+    .await;
     world.all_closed().await;
     assert_eq!(of("many").await.len(), FLOOD, "each of the flood once");
     world.finish().await;
