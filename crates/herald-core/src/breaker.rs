@@ -25,6 +25,9 @@ pub const MIN_FAILURES: u32 = 10;
 /// Probes in flight at once after an open.
 pub const PROBES: u32 = 2;
 
+/// How long what is not a probe stays away while the probes are out: answers take less, and each look costs a take.
+pub const PROBE_HOLD: Duration = Duration::from_secs(2);
+
 /// The state of one app's provider, as one replica sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Breaker {
@@ -153,7 +156,7 @@ impl Breaker {
                     *self = Self::Probing { probes: probes.min(PROBES - 1) + 1, at: now, times };
                     Admission::Go
                 } else {
-                    Admission::Hold(now.plus(Duration::from_millis(500)))
+                    Admission::Hold(now.plus(PROBE_HOLD))
                 }
             }
         }

@@ -21,7 +21,7 @@
 //! | sending | throttled for the device: raw that is owed a toast | due | toast | now + 10 s (rule 4) |
 //! | sending | throttled, unavailable, misconfigured, unauthorized, not sent, unknown | due | toast if the deadline comes first | the earlier of retry and deadline |
 //! | sending | lease over before the push | due | as it was | now |
-//! | sending | held: provider paused, breaker open, app over its rate | due | toast if the deadline comes first | when the hold ends |
+//! | sending | held: provider paused, breaker open, app over its rate | due | as it was | when the hold ends |
 //! | sending | found expired, or the subscription ended | expired, withdrawn | – | – |
 //! | sending | poison: it killed its workers | failed | – | – |
 //! | any open | receipt | received | – | – |
@@ -279,7 +279,7 @@ pub fn step(delivery: &Delivery, event: Event, now: Timestamp) -> Result<Step, I
             attempted(delivery, form, outcome, verdict, jitter, now)
         }
         Event::LeaseOver if taken => due(delivery, delivery.form, now, now),
-        Event::Held(until) if taken => held(delivery, until.max(now), now),
+        Event::Held(until) if taken => held(delivery, until.max(now)),
         Event::Poisoned if taken => failed(delivery, Failure::Poison),
         Event::Received
         | Event::Withdrawn
@@ -372,10 +372,18 @@ fn due(delivery: &Delivery, form: Form, wanted: Timestamp, now: Timestamp) -> St
     }
 }
 
-/// Nothing can be pushed before `until`, the toast neither: so the deadline does not bring it forward.
-fn held(delivery: &Delivery, until: Timestamp, now: Timestamp) -> Step {
-    let form = form_at(delivery, until);
-    Step { form, next_at: Some(until.min(delivery.expires_at)), ..due(delivery, form, until, now) }
+/// Nothing can be pushed before `until`, the toast neither: so the deadline does not bring it forward. The form stays as it
+/// is, because the hold may end before its time; the take decides by the deadline.
+fn held(delivery: &Delivery, until: Timestamp) -> Step {
+    Step {
+        state: State::Due,
+        form: delivery.form,
+        next_at: Some(until.min(delivery.expires_at)),
+        deadline_at: delivery.deadline_at,
+        failure: None,
+        prune: false,
+        tell: Vec::new(),
+    }
 }
 
 /// The raw push is deferred already: the toast is due then, whatever the deadline was.

@@ -129,6 +129,12 @@ pub struct Subject<'a> {
     /// Outcome, provider's reason, or why it was parked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a str>,
+    /// For a parked message: the dead letter's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_letter_id: Option<Uuid>,
+    /// For a parked message: its own id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<&'a str>,
     /// For a parked request: the field that breaks the contract.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<&'a str>,
@@ -148,7 +154,7 @@ pub struct OutboxEvent {
     pub body: String,
 }
 
-/// Builds the CloudEvent. `id` is stable for (delivery or notification, event), so a repeated step repeats the id.
+/// Builds the CloudEvent. `id` is stable for (delivery, notification or dead letter, event), so a repeated step repeats it.
 pub fn cloud_event(
     tell: Tell,
     app: &AppId,
@@ -170,13 +176,10 @@ pub fn cloud_event(
         tracestate: Option<&'a str>,
         data: &'a Subject<'a>,
     }
-    let base = subject.delivery_id.map(|d| d.0).or(subject.notification_id.map(|n| n.0)).unwrap_or(Uuid::nil());
-    let mut name = tell.as_str().to_owned();
-    if base.is_nil() {
-        // Nothing stored to name it by (a parked request): its time and reason make it its own event.
-        name = format!("{name}/{app}/{}/{}", at.micros(), subject.reason.unwrap_or_default());
-    }
-    let id = Uuid::new_v5(&base, name.as_bytes());
+    let of_delivery = subject.delivery_id.map(|id| id.0);
+    let of_notification = subject.notification_id.map(|id| id.0);
+    let base = of_delivery.or(of_notification).or(subject.dead_letter_id).unwrap_or(Uuid::nil());
+    let id = Uuid::new_v5(&base, tell.as_str().as_bytes());
     let cloud = Cloud {
         specversion: "1.0",
         id,

@@ -22,6 +22,9 @@ pub const SUSPECT_DELIVERY_LIMIT: u32 = 3;
 /// Routing key on [`Exchange::Dead`] that leads to `herald.suspect`.
 pub const SUSPECT_KEY: &str = "suspect";
 
+/// As good as none: dead letters wait until the store takes them.
+pub const PARKED_DELIVERY_LIMIT: u32 = 1_000_000_000;
+
 /// Routing key on [`Exchange::Dead`] that leads to `herald.parked`.
 pub const PARKED_KEY: &str = "parked";
 
@@ -133,7 +136,14 @@ fn spec(source: Source) -> QueueSpec {
         Source::Dispatch(queue) => (work(name), vec![(Exchange::Dispatch, dispatch_key(queue))]),
         Source::Receipts => (work(name), vec![(Exchange::Receipts, RECEIPT_KEY)]),
         Source::Suspect => (suspect(), suspect_bindings()),
-        Source::Parked => (vec![("x-queue-type", Argument::Text("quorum"))], vec![(Exchange::Dead, PARKED_KEY)]),
+        // No dead letter is dropped for being looked at often: without a limit, RabbitMQ 4 would set one of 20.
+        Source::Parked => (
+            vec![
+                ("x-queue-type", Argument::Text("quorum")),
+                ("x-delivery-limit", Argument::Number(PARKED_DELIVERY_LIMIT)),
+            ],
+            vec![(Exchange::Dead, PARKED_KEY)],
+        ),
     };
     QueueSpec { name, arguments, bindings }
 }

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use herald_core::event::OutboxEvent;
 use herald_core::ids::AppId;
 use herald_core::time::Timestamp;
 use uuid::Uuid;
@@ -50,17 +51,18 @@ impl fmt::Debug for DeadLetter {
 }
 
 impl Store {
-    /// Stores dead letters; one whose id is stored already changes nothing. Returns how many were new.
+    /// Stores dead letters, and the events about them in the same transaction; one whose id is stored already changes
+    /// nothing. Returns how many were new.
     ///
     /// # Errors
     /// As any call; repeating is safe.
-    pub async fn dead_insert(&self, letters: &[DeadLetter]) -> Result<u64> {
+    pub async fn dead_insert(&self, letters: &[DeadLetter], events: &[OutboxEvent]) -> Result<u64> {
         if letters.is_empty() {
             return Ok(0);
         }
         self.within("dead_insert", async {
             match &self.inner {
-                Inner::Postgres(pg) => pg.dead_insert(letters).await,
+                Inner::Postgres(pg) => pg.dead_insert(letters, events).await,
             }
         })
         .await

@@ -29,12 +29,21 @@ impl Store {
     /// # Errors
     /// As any call; they come up after their hold then.
     pub async fn undue(&self, hints: &[Hint]) -> Result<u64> {
+        self.put_off(hints, Duration::ZERO).await
+    }
+
+    /// Makes deliveries at these versions due within `spread` from now, at random; nothing else of them changes, their
+    /// count of takes neither. For takes that are given up before anything was tried. Returns how many there were.
+    ///
+    /// # Errors
+    /// As any call; their hold or lease brings them back then.
+    pub async fn put_off(&self, hints: &[Hint], spread: Duration) -> Result<u64> {
         if hints.is_empty() {
             return Ok(0);
         }
-        self.within("undue", async {
+        self.within("put_off", async {
             match &self.inner {
-                Inner::Postgres(pg) => pg.release_due(hints).await,
+                Inner::Postgres(pg) => pg.put_off(hints, spread).await,
             }
         })
         .await

@@ -30,7 +30,8 @@ pub struct Pause {
 }
 
 impl Store {
-    /// Pauses an app's provider. A pause that is running is replaced, but an operator's only by an operator.
+    /// Pauses an app's provider. A pause that is running is replaced by one that lasts longer, an operator's only by an
+    /// operator.
     ///
     /// # Errors
     /// As any call; repeating is safe.
@@ -64,7 +65,8 @@ impl Store {
         .await
     }
 
-    /// Ends a pause and makes what it had moved due again, spread over `spread`. Returns whether there was one.
+    /// Ends a pause and makes what it had moved due again, spread over `spread`. Returns whether there was one; what a
+    /// pause that has ended left behind is made due all the same.
     ///
     /// # Errors
     /// As any call; repeating is safe, and what was not brought back comes up at the pause's end.

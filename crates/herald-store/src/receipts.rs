@@ -3,6 +3,7 @@
 //! Beside the way: it may come before, during or after any push. Idempotent; a late receipt is kept as a fact on the
 //! closed row. Who may acknowledge what is decided before (capability or bearer).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use herald_core::delivery::State;
@@ -25,8 +26,8 @@ pub enum By {
         notification: NotificationId,
         /// The subscription.
         unsid: Unsid,
-        /// If given, the delivery must be of this app; another's is unknown.
-        app: Option<AppId>,
+        /// If given, the delivery must be of one of these apps; another's is unknown.
+        apps: Option<Arc<[AppId]>>,
     },
 }
 

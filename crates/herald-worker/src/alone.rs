@@ -3,51 +3,70 @@
 //! Called by the binary's hidden subcommand, with what [`crate::isolation`] wrote to its standard input.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use herald_core::ids::DeliveryId;
 use herald_core::lane::{DispatchQueue, Hint};
+use herald_store::Intaken;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::batch::GaveUp;
 use crate::budget::Kind;
-use crate::intake;
 use crate::isolation::{Carried, Isolated, Verdict};
 use crate::lease::Lease;
-use crate::way::{Way, Worker};
-use crate::{push, record};
+use crate::way::{Ends, Way, Worker};
+use crate::{house, intake, push, record};
 
-/// Does this, records it, and says what came of it.
-pub async fn do_alone(worker: Worker, work: Isolated) -> Verdict {
-    let (way, done) = Way::new(worker);
-    let ended = CancellationToken::new();
-    let mut recorder = JoinSet::new();
-    recorder.spawn(record::run(Arc::clone(&way), done, ended.clone(), CancellationToken::new()));
+/// The child gives up this long before its parent would kill it: a store that is away is no evidence of poison.
+const BEFORE_THE_END: Duration = Duration::from_secs(5);
+
+/// Does this, records it, and says what came of it. `begun` is called when everything that it needs is there.
+pub async fn do_alone(worker: Worker, work: Isolated, begun: impl FnOnce() -> std::io::Result<()>) -> Verdict {
+    let (way, ends) = Way::new(worker);
+    // What is paused is paused for a child too.
+    if house::follow_pauses(&way).await.is_err() || begun().is_err() {
+        return Verdict::Unavailable;
+    }
+    let Ends { to_record, .. } = ends;
+    let (ended, give_up) = (CancellationToken::new(), CancellationToken::new());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(record::run(Arc::clone(&way), to_record, ended.clone(), give_up.clone()));
+    let mut timer = JoinSet::new();
+    timer.spawn({
+        let (give_up, limit) = (give_up.clone(), way.settings.isolate.timeout.saturating_sub(BEFORE_THE_END));
+        async move {
+            tokio::time::sleep(limit).await;
+            give_up.cancel();
+        }
+    });
     let verdict = match work {
-        Isolated::Delivery { id, version } => delivery(&way, DeliveryId(id), version).await,
-        Isolated::Request(carried) => request(&way, &carried).await,
+        Isolated::Deliveries(deliveries) => take(&way, &deliveries).await,
+        Isolated::Request(carried) => request(&way, &carried, &give_up).await,
     };
     way.pushes.close();
     way.pushes.wait().await;
     ended.cancel();
-    while let Some(recorded) = recorder.join_next().await {
+    while let Some(recorded) = tasks.join_next().await {
         if recorded.is_err() {
             return Verdict::Unavailable;
         }
     }
-    verdict
+    if give_up.is_cancelled() { Verdict::Unavailable } else { verdict }
 }
 
-async fn delivery(way: &Arc<Way>, delivery: DeliveryId, version: i64) -> Verdict {
+async fn take(way: &Arc<Way>, deliveries: &[(uuid::Uuid, i64)]) -> Verdict {
+    let hint = |(id, version): &(uuid::Uuid, i64)| Hint { delivery: DeliveryId(*id), version: *version };
+    let hints: Vec<Hint> = deliveries.iter().map(hint).collect();
     let lease = Lease::before_take(way.settings.lease);
-    let Ok(taken) = way.store.take(&[Hint { delivery, version }], way.settings.lease).await else {
-        return Verdict::Unavailable;
-    };
+    let Ok(taken) = way.store.take(&hints, way.settings.lease).await else { return Verdict::Unavailable };
+    // The whole budget is the child's; what is beyond it is brought back by its lease.
     let mut permits = way.budget.take(DispatchQueue::Fallback, Kind::Due, taken.len());
     push::start(way, taken, &mut permits, lease);
     Verdict::Done
 }
 
-async fn request(way: &Arc<Way>, carried: &Carried) -> Verdict {
+async fn request(way: &Arc<Way>, carried: &Carried, give_up: &CancellationToken) -> Verdict {
     let now = way.clock.now();
     let request = match intake::read(way, &carried.body, &carried.envelope(), carried.lane, now) {
         Ok(request) => request,
@@ -55,16 +74,17 @@ async fn request(way: &Arc<Way>, carried: &Carried) -> Verdict {
         Err(error) => return park(intake::reason(error)),
     };
     let mut permits = way.budget.take(carried.lane.into(), Kind::New, way.settings.budget);
-    match intake::store(way, std::slice::from_ref(&request), &permits, &CancellationToken::new()).await {
+    match intake::store(way, std::slice::from_ref(&request), &permits, give_up).await {
         Ok((mut intaken, lease)) => match intaken.pop() {
-            Some(herald_store::Intaken::Stored { taken, .. }) => {
+            Some(Intaken::Stored { taken, .. }) => {
                 push::start(way, taken, &mut permits, lease);
                 Verdict::Done
             }
-            Some(herald_store::Intaken::UnknownTarget) => park(intake::unknown_target()),
-            Some(herald_store::Intaken::Duplicate) | None => Verdict::Done,
+            Some(Intaken::UnknownTarget) => park(intake::unknown_target()),
+            Some(Intaken::Duplicate) | None => Verdict::Done,
         },
-        Err(_) => park(intake::store_refused()),
+        Err(GaveUp::Stopped) => Verdict::Unavailable,
+        Err(GaveUp::Refused(_)) => park(intake::store_refused()),
     }
 }
 

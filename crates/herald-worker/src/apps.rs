@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use herald_core::breaker::{Admission, Breaker, Trip};
 use herald_core::ids::AppId;
+use herald_core::lane::DispatchQueue;
 use herald_core::outcome::Outcome;
 use herald_core::receipt;
-use herald_core::subscription::Provider;
+use herald_core::subscription::{Provider, Subscription};
 use herald_core::time::Timestamp;
 
 use crate::rate::Rate;
@@ -28,6 +29,8 @@ pub(crate) struct AppRuntime {
 struct Gate {
     breaker: Breaker,
     rate: Option<Rate>,
+    /// The end of the pause in the store that the breaker follows; none for one that only this replica knows of.
+    shared: Option<Timestamp>,
 }
 
 /// All apps of the configuration.
@@ -37,7 +40,8 @@ pub(crate) struct Apps(HashMap<AppId, Arc<AppRuntime>>);
 impl Apps {
     pub(crate) fn new(apps: Vec<App>, now: Timestamp) -> Self {
         let runtime = |settings: App| {
-            let gate = || Gate { breaker: Breaker::new(now), rate: settings.pushes_per_second.map(Rate::new) };
+            let gate =
+                || Gate { breaker: Breaker::new(now), rate: settings.pushes_per_second.map(Rate::new), shared: None };
             let gates = [Mutex::new(gate()), Mutex::new(gate())];
             (settings.id.clone(), Arc::new(AppRuntime { settings, gates }))
         };
@@ -63,15 +67,27 @@ impl AppRuntime {
         self.gates[provider as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// May a push go to this provider now?
-    pub(crate) fn admit(&self, provider: Provider, now: Timestamp) -> Admission {
-        let mut gate = self.gate(provider);
-        if let Some(rate) = &mut gate.rate
-            && let Err(then) = rate.admit(now)
-        {
-            return Admission::Hold(then);
+    /// Are there credentials that reach this device? Without them a push is not even tried: a subscription of an
+    /// environment that nobody configured says nothing about the others.
+    pub(crate) fn reaches(&self, subscription: &Subscription) -> bool {
+        match subscription.platform.provider() {
+            Some(Provider::Apns) => self.settings.apns.contains_key(&subscription.environment),
+            Some(Provider::Fcm) => self.settings.fcm.is_some(),
+            None => false,
         }
-        gate.breaker.admit(now)
+    }
+
+    /// May a push of that queue go to this provider now? The breaker is asked first: what is paused takes nothing from the
+    /// rate, and a probe waits for nothing.
+    pub(crate) fn admit(&self, provider: Provider, queue: DispatchQueue, now: Timestamp) -> Admission {
+        let mut gate = self.gate(provider);
+        match (gate.breaker.admit(now), gate.breaker.is_closed()) {
+            (Admission::Go, true) => match gate.rate.as_mut().map(|rate| rate.admit(queue, now)) {
+                Some(Err(then)) => Admission::Hold(then),
+                Some(Ok(())) | None => Admission::Go,
+            },
+            (admission, _) => admission,
+        }
     }
 
     /// Takes in an outcome; says if the breaker opened just now, why and until when.
@@ -79,17 +95,29 @@ impl AppRuntime {
         self.gate(provider).breaker.observe(outcome, now)
     }
 
-    /// Opens the breaker for the mass-failure guard.
-    pub(crate) fn trip(&self, provider: Provider, now: Timestamp) -> (Trip, Timestamp) {
-        self.gate(provider).breaker.open(Trip::MassFailure, None, now)
+    /// Opens the breaker for the mass-failure guard, unless it is open.
+    pub(crate) fn trip(&self, provider: Provider, now: Timestamp) -> Option<(Trip, Timestamp)> {
+        let breaker = &mut self.gate(provider).breaker;
+        breaker.is_closed().then(|| breaker.open(Trip::MassFailure, None, now))
     }
 
-    /// Takes over what the store says: paused until then, or not paused any more.
-    pub(crate) fn follow(&self, provider: Provider, paused_until: Option<Timestamp>, now: Timestamp) {
-        let breaker = &mut self.gate(provider).breaker;
+    /// Takes over what the store says: paused until then, or not paused. An open that only this replica knows of stays.
+    /// Says whether a pause has ended before its time, so that what it held must be brought back.
+    pub(crate) fn follow(&self, provider: Provider, paused_until: Option<Timestamp>, now: Timestamp) -> bool {
+        let mut gate = self.gate(provider);
         match paused_until {
-            Some(until) if until > now => breaker.pause(until),
-            Some(_) | None => breaker.resume(now),
+            Some(until) => {
+                gate.breaker.pause(until);
+                gate.shared = Some(until);
+                false
+            }
+            None => {
+                let ended_early = gate.shared.take().is_some_and(|until| until > now);
+                if ended_early {
+                    gate.breaker.resume(now);
+                }
+                ended_early
+            }
         }
     }
 
@@ -97,5 +125,59 @@ impl AppRuntime {
     pub(crate) fn capability(&self, delivery: herald_core::ids::DeliveryId, expires: Timestamp) -> String {
         let sign = |key: &crate::settings::ReceiptKey| receipt::sign(&key.id, &key.secret, delivery, expires);
         self.settings.receipt_keys.first().map(sign).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use herald_core::event::TellSet;
+    use herald_core::fallback::Mode;
+
+    use super::*;
+    use crate::settings::Fallback;
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_secs(secs)
+    }
+
+    fn app() -> Arc<AppRuntime> {
+        let id = AppId::new("mail.contoso.com");
+        let settings = App {
+            id: id.clone(),
+            apns: std::collections::BTreeMap::new(),
+            fcm: None,
+            amqp_users: Vec::new(),
+            receipt_keys: Vec::new(),
+            fallback: Fallback { mode: Mode::Send, delay_secs: (60, 600) },
+            pushes_per_second: None,
+            events: TellSet::EMPTY,
+        };
+        Arc::clone(Apps::new(vec![settings], at(0)).get(&id).unwrap())
+    }
+
+    fn admits(app: &AppRuntime, now: i64) -> bool {
+        app.admit(Provider::Apns, DispatchQueue::High, at(now)) == Admission::Go
+    }
+
+    #[test]
+    fn an_open_that_the_store_does_not_know_of_stays_and_a_shared_one_ends_with_its_row() {
+        let own = app();
+        own.observe(Provider::Apns, Outcome::Unauthorized, at(0));
+        assert!(!own.follow(Provider::Apns, None, at(1)));
+        assert!(!admits(&own, 1), "the store did not know of it");
+
+        let shared = app();
+        assert!(!shared.follow(Provider::Apns, Some(at(3_600)), at(0)));
+        assert!(!admits(&shared, 1));
+        assert!(shared.follow(Provider::Apns, None, at(2)), "resumed before its time");
+        assert!(admits(&shared, 2));
+        assert!(!shared.follow(Provider::Apns, None, at(3)), "only once");
+    }
+
+    #[test]
+    fn a_mass_failure_trips_once_however_many_batches_see_it() {
+        let app = app();
+        assert_eq!(app.trip(Provider::Fcm, at(0)), Some((Trip::MassFailure, at(300))));
+        assert_eq!(app.trip(Provider::Fcm, at(1)), None);
     }
 }

@@ -117,6 +117,11 @@ impl Budget {
         }
     }
 
+    /// How much room there is now, without waiting for any.
+    pub(crate) fn room_now(&self, queue: DispatchQueue, kind: Kind) -> usize {
+        self.shares().room(queue, kind)
+    }
+
     /// Takes up to `want` permits at once, perhaps none.
     pub(crate) fn take(self: &Arc<Self>, queue: DispatchQueue, kind: Kind, want: usize) -> Permits {
         let mut shares = self.shares();

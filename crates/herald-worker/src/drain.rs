@@ -10,6 +10,7 @@
 //! All of it within `drain`; what is left then is in the broker unacked, or in the store under a lease that ends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use herald_core::lane::{DispatchQueue, Lane};
 use tokio::task::JoinSet;
@@ -18,7 +19,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::way::{Way, Worker};
-use crate::{clock, events, intake, isolation, parked, receipts, record, take};
+use crate::{clock, events, fanout, house, intake, isolation, parked, pauses, receipts, record, take};
+
+/// What is left of the drain when the record stops trying a store that is away.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// How a worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,14 +35,16 @@ pub struct Drained {
 
 /// Runs a worker until `stop`, then drains it.
 pub async fn run(worker: Worker, stop: CancellationToken) -> Drained {
-    let (way, done) = Way::new(worker);
+    let (way, ends) = Way::new(worker);
     let (pushes_ended, records_ended, give_up) =
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let mut recorder = JoinSet::new();
-    recorder.spawn(record::run(Arc::clone(&way), done, pushes_ended.clone(), give_up.clone()));
+    recorder.spawn(record::run(Arc::clone(&way), ends.to_record, pushes_ended.clone(), give_up.clone()));
     let mut teller = JoinSet::new();
     teller.spawn(events::run(Arc::clone(&way), records_ended.clone()));
     let mut sources = start_sources(&way, &stop);
+    sources.spawn(isolation::deliveries(Arc::clone(&way), ends.to_isolate, stop.clone()));
+    sources.spawn(pauses::run(Arc::clone(&way), ends.to_share, stop.clone()));
 
     let failed = tokio::select! {
         // The loops end by themselves only when they were stopped, or when one of them panicked.
@@ -50,19 +56,25 @@ pub async fn run(worker: Worker, stop: CancellationToken) -> Drained {
         error!("a task of the worker panicked; the worker stops");
     }
     stop.cancel();
-    let deadline = Instant::now() + way.settings.drain;
-    info!(in_flight = way.budget.in_flight(), drain_ms = way.settings.drain.as_millis(), "draining");
+    let drain = way.settings.drain;
+    let begun = Instant::now();
+    info!(in_flight = way.budget.in_flight(), drain_ms = drain.as_millis(), "draining");
 
-    let mut late = !join_all(&mut sources, deadline).await;
+    // A source may be cut off: what it holds is unacked, or under a lease. A push and its record may not, so they have
+    // most of the time.
+    let mut late = !join_all(&mut sources, begun + drain / 5).await;
+    sources.shutdown().await;
     way.pushes.close();
-    late |= timeout_at(deadline, way.pushes.wait()).await.is_err();
+    late |= timeout_at(begun + drain * 4 / 5, way.pushes.wait()).await.is_err();
     pushes_ended.cancel();
-    if !join_all(&mut recorder, deadline).await {
+    let almost = (begun + drain).checked_sub(LAST_MOMENT).unwrap_or(begun);
+    if !join_all(&mut recorder, almost).await {
         late = true;
         give_up.cancel();
+        join_all(&mut recorder, begun + drain).await;
     }
     records_ended.cancel();
-    late |= !join_all(&mut teller, deadline).await;
+    late |= !join_all(&mut teller, begun + drain + LAST_MOMENT).await;
     let drained = Drained { unfinished: way.budget.in_flight(), failed };
     if late {
         warn!(
@@ -82,18 +94,19 @@ fn start_sources(way: &Arc<Way>, stop: &CancellationToken) -> JoinSet<()> {
     }
     for queue in DispatchQueue::ALL {
         sources.spawn(take::run(Arc::clone(way), queue, stop.clone()));
+        sources.spawn(clock::run(Arc::clone(way), queue, stop.clone()));
     }
     sources.spawn(receipts::run(Arc::clone(way), stop.clone()));
     sources.spawn(parked::run(Arc::clone(way), stop.clone()));
     sources.spawn(isolation::run(Arc::clone(way), stop.clone()));
-    sources.spawn(clock::run(Arc::clone(way), stop.clone()));
+    sources.spawn(fanout::run(Arc::clone(way), stop.clone()));
+    sources.spawn(house::run(Arc::clone(way), stop.clone()));
+    sources.spawn(house::sweep(Arc::clone(way), stop.clone()));
     sources
 }
 
-/// Waits for all tasks; says whether they ended in time. Those that did not are ended.
+/// Waits for all tasks; says whether they ended in time.
 async fn join_all(tasks: &mut JoinSet<()>, deadline: Instant) -> bool {
     let all = async { while tasks.join_next().await.is_some() {} };
-    let in_time = timeout_at(deadline, all).await.is_ok();
-    tasks.abort_all();
-    in_time
+    timeout_at(deadline, all).await.is_ok()
 }

@@ -17,15 +17,12 @@ use crate::way::Way;
 /// Events published together.
 const BATCH: i64 = 100;
 /// CloudEvents 1.0, structured mode.
-pub(crate) const CLOUD_EVENT: &str = "application/cloudevents+json";
+const CLOUD_EVENT: &str = "application/cloudevents+json";
 /// How long a claimed row is this replica's.
 const HOLD: Duration = Duration::from_secs(30);
 
 /// Publishes what is in the outbox until `stop`; then once more, for what the drain left.
 pub(crate) async fn run(way: Arc<Way>, stop: CancellationToken) {
-    if way.apps.iter().all(|app| app.settings.events == herald_core::event::TellSet::EMPTY) {
-        return;
-    }
     loop {
         let full = publish(&way).await;
         if full {

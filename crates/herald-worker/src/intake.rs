@@ -61,38 +61,56 @@ pub(crate) async fn run(way: Arc<Way>, lane: Lane, stop: CancellationToken) {
     consumer.stop().await;
 }
 
-/// One batch of one lane.
+/// One batch of one lane. What is good goes first; nothing that must be parked or set aside holds it up.
 async fn accept(way: &Arc<Way>, lane: Lane, batch: Vec<Message>, stop: &CancellationToken) {
     let now = way.clock.now();
-    let mut settled = Vec::with_capacity(batch.len());
+    let mut sorted = Sorted::default();
     let mut new = Vec::with_capacity(batch.len());
     for message in batch {
         if message.delivery_count >= SUSPECT_AFTER {
-            if parked::set_aside(way, &message, stop).await {
-                settled.push(message);
-            }
+            sorted.suspects.push(message);
             continue;
         }
-        match read(way, message.body(), &message.envelope(), lane, now) {
+        let request = parked::unpanicked(
+            || read(way, message.body(), &message.envelope(), lane, now).map_err(Unread::Refused),
+            |reason| Err(Unread::Panicked(reason)),
+        );
+        match request {
             Ok(request) => new.push((message, request)),
-            Err(error) if error.expired => {
+            Err(Unread::Refused(error)) if error.expired => {
                 way.metrics.request(lane, RequestResult::Expired);
-                settled.push(message);
+                sorted.settled.push(message);
             }
-            Err(error) => {
-                way.metrics.request(lane, RequestResult::Parked);
-                if parked::park(way, &message, &reason(error), stop).await {
-                    settled.push(message);
-                }
-            }
+            Err(Unread::Refused(error)) => sorted.bad.push((message, reason(error))),
+            Err(Unread::Panicked(reason)) => sorted.bad.push((message, reason)),
         }
     }
     let (crowded, new) = part_crowded(way, lane, new);
     // No permits: stored as due.
-    store_all(way, lane, crowded, way.budget.take(lane.into(), Kind::New, 0), &mut settled, stop).await;
+    store_all(way, lane, crowded, way.budget.take(lane.into(), Kind::New, 0), &mut sorted, stop).await;
     let permits = way.budget.take(lane.into(), Kind::New, new.len() * DEVICES_PER_USER);
-    store_all(way, lane, new, permits, &mut settled, stop).await;
-    way.queue.ack(settled).await;
+    store_all(way, lane, new, permits, &mut sorted, stop).await;
+    way.queue.ack(sorted.settled).await;
+    sorted.bad.iter().for_each(|_| way.metrics.request(lane, RequestResult::Parked));
+    parked::park_aside(way, sorted.bad, stop);
+    parked::suspect_aside(way, sorted.suspects, stop);
+}
+
+/// What becomes of the messages of a batch.
+#[derive(Default)]
+struct Sorted {
+    /// Stored, duplicate or expired: to be acked.
+    settled: Vec<Message>,
+    /// To be parked.
+    bad: Vec<(Message, ParkReason)>,
+    /// To be moved to `herald.suspect`.
+    suspects: Vec<Message>,
+}
+
+/// Why a message holds no request.
+enum Unread {
+    Refused(RequestError),
+    Panicked(ParkReason),
 }
 
 /// Sorts out the requests of apps that hold half of the lane already while another app waits.
@@ -155,7 +173,7 @@ async fn store_all(
     lane: Lane,
     new: Vec<Read>,
     mut permits: Permits,
-    settled: &mut Vec<Message>,
+    sorted: &mut Sorted,
     stop: &CancellationToken,
 ) {
     let mut stack = vec![new];
@@ -167,28 +185,21 @@ async fn store_all(
         match store(way, &requests, &permits, stop).await {
             Ok((intaken, lease)) => {
                 for ((message, _), intaken) in part.into_iter().zip(intaken) {
-                    if let Some(message) = one(way, lane, message, intaken, &mut permits, lease, stop).await {
-                        settled.push(message);
-                    }
+                    one(way, lane, message, intaken, &mut permits, lease, sorted);
                 }
             }
             Err(GaveUp::Stopped) => {
                 way.queue.give_back(part.into_iter().map(|(message, _)| message).collect()).await;
                 return;
             }
-            Err(GaveUp::Refused(refused)) if part.len() == 1 => {
-                error!(error = %refused, "the store refuses a request for good; it is parked");
-                way.metrics.request(lane, RequestResult::Parked);
-                for (message, _) in part {
-                    if parked::park(way, &message, &store_refused(), stop).await {
-                        settled.push(message);
-                    }
-                }
-            }
-            Err(GaveUp::Refused(_)) => {
+            Err(GaveUp::Refused(_)) if part.len() > 1 => {
                 let rest = part.split_off(part.len() / 2);
                 stack.push(rest);
                 stack.push(part);
+            }
+            Err(GaveUp::Refused(refused)) => {
+                error!(error = %refused, "the store refuses a request for good; it is parked");
+                sorted.bad.extend(part.into_iter().map(|(message, _)| (message, store_refused())));
             }
         }
     }
@@ -220,31 +231,28 @@ pub(crate) async fn store(
     Ok((intaken, lease))
 }
 
-/// One request's result; returns its message if it is settled.
-async fn one(
+/// One request's result: its pushes start, and its message is sorted.
+fn one(
     way: &Arc<Way>,
     lane: Lane,
     message: Message,
     intaken: Intaken,
     permits: &mut Permits,
     lease: Lease,
-    stop: &CancellationToken,
-) -> Option<Message> {
+    sorted: &mut Sorted,
+) {
     match intaken {
         Intaken::Stored { notification, taken, .. } => {
             way.metrics.request(lane, RequestResult::Stored);
             debug!(notification.id = %notification.id, app.id = %notification.app, taken = taken.len(), "stored");
             push::start(way, taken, permits, lease);
-            Some(message)
+            sorted.settled.push(message);
         }
         Intaken::Duplicate => {
             way.metrics.request(lane, RequestResult::Duplicate);
-            Some(message)
+            sorted.settled.push(message);
         }
-        Intaken::UnknownTarget => {
-            way.metrics.request(lane, RequestResult::Parked);
-            parked::park(way, &message, &unknown_target(), stop).await.then_some(message)
-        }
+        Intaken::UnknownTarget => sorted.bad.push((message, unknown_target())),
     }
 }
 

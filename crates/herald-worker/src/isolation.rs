@@ -4,10 +4,13 @@
 //! times or more; it comes by `herald.suspect`). If the child dies, the parent parks the work and goes on; its neighbours
 //! never notice (G6). Losing a connection is no evidence: the work is only done in another place.
 //!
-//! The child is told what to do as one JSON object on its standard input, and answers with one on its standard output.
+//! The child is told what to do as one JSON object on its standard input. On its standard output it says [`BEGUN`] once it
+//! has its configuration, broker and store, and then what came of the work, as JSON. A child that dies before it has begun
+//! says nothing about the work. Nobody waits for a child with a permit of the budget.
 
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use herald_core::delivery::Event;
 use herald_core::lane::{Hint, Lane};
@@ -15,28 +18,34 @@ use herald_core::request::Envelope;
 use herald_queue::{Message, ParkReason, Source};
 use herald_store::Taken;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use crate::budget::Permit;
 use crate::parked;
 use crate::push::{Done, End};
 use crate::way::Way;
+
+/// Deliveries that wait for a child at most; one child takes them all. What finds no place is put off.
+pub(crate) const PLACES: usize = 50;
+/// How far apart deliveries come back that found no place.
+const PUT_OFF: Duration = Duration::from_secs(20);
+/// Waits between tries while a child can't come to the work.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(30);
+
+/// What a child writes first, once it could begin: only from there on does its death say something about the work.
+pub const BEGUN: &str = "begun";
 
 /// What a child is to do.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Isolated {
-    /// Take this delivery at this version, push it, record it.
-    Delivery {
-        /// Its id.
-        id: Uuid,
-        /// Its version, as the parent took it.
-        version: i64,
-    },
+    /// Take these deliveries at these versions, push them, record them.
+    Deliveries(Vec<(Uuid, i64)>),
     /// Take in this request, push what it asks for, record it.
     Request(Box<Carried>),
 }
@@ -113,38 +122,87 @@ pub enum Verdict {
     Unavailable,
 }
 
-/// Does a taken delivery alone. The take passes to the child, which takes it again at the version given.
-pub(crate) fn start(way: &Arc<Way>, taken: Taken, permit: Permit) {
-    warn!(delivery.id = %taken.delivery.id, takes = taken.delivery.takes, "taken often without an outcome; it is done alone");
-    let pushes = way.pushes.clone();
-    let way = Arc::clone(way);
-    pushes.spawn(async move {
-        let _turn = way.alone.lock().await;
-        let work = Isolated::Delivery { id: taken.delivery.id.0, version: taken.delivery.version };
-        let event = match child(&way, &work).await {
-            Some(Verdict::Done) => return,
-            Some(Verdict::Unavailable | Verdict::Park { .. }) => Event::LeaseOver,
-            None => {
-                error!(delivery.id = %taken.delivery.id, "the delivery killed its child process; it is parked as poison");
-                way.metrics.parked("poison");
-                Event::Poisoned
-            }
-        };
-        let taken = retake(&way, taken).await;
-        if way.done.send(Done { taken, end: End::NotPushed(event), permit }).await.is_err() {
-            error!("the record ended before isolated work did; the lease will bring the delivery back");
-        }
-    });
+/// How a child ended.
+enum Ended {
+    Answered(Verdict),
+    /// It never came to the work: that says nothing about it.
+    NotBegun,
+    /// It had begun, and died or took too long.
+    Died,
 }
 
-/// Takes over what the child had taken, if it had come so far.
-async fn retake(way: &Way, taken: Taken) -> Taken {
-    let childs = Hint { delivery: taken.delivery.id, version: taken.delivery.version + 1 };
-    match way.store.take(&[childs], way.settings.lease).await {
-        Ok(mut again) => again.pop().unwrap_or(taken),
+/// Gives taken deliveries to isolation; those that find no place are put off, their count of takes as it is.
+pub(crate) async fn set_aside(way: &Way, taken: Vec<Taken>) {
+    let mut put_off = Vec::new();
+    for taken in taken {
+        let hint = Hint { delivery: taken.delivery.id, version: taken.delivery.version };
+        if way.alone.try_send(taken).is_err() {
+            put_off.push(hint);
+        }
+    }
+    if let Err(error) = way.store.put_off(&put_off, PUT_OFF).await {
+        warn!(%error, "deliveries for isolation could not be put off; their leases will end");
+    }
+}
+
+/// Does what was set aside, until `stop`. What waits then is brought back by its lease.
+pub(crate) async fn deliveries(way: Arc<Way>, mut waiting: mpsc::Receiver<Taken>, stop: CancellationToken) {
+    let mut batch = Vec::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            received = waiting.recv_many(&mut batch, PLACES) => if received == 0 { return },
+        }
+        together(&way, std::mem::take(&mut batch), &stop).await;
+    }
+}
+
+/// One child for all: most are only the neighbours of what killed a worker. If it dies, one child for each.
+async fn together(way: &Way, batch: Vec<Taken>, stop: &CancellationToken) {
+    info!(deliveries = batch.len(), "taken often without an outcome; done by a child process");
+    let all = batch.iter().map(|taken| (taken.delivery.id.0, taken.delivery.version)).collect();
+    match child(way, &Isolated::Deliveries(all)).await {
+        // Without an outcome the leases bring them back.
+        Ended::Answered(_) | Ended::NotBegun => return,
+        Ended::Died if batch.len() == 1 => {}
+        Ended::Died => warn!(deliveries = batch.len(), "one of these killed a child process; each is done alone"),
+    }
+    let several = batch.len() > 1;
+    for taken in batch {
+        if stop.is_cancelled() {
+            return;
+        }
+        let Some(taken) = retake(way, &taken).await else { continue };
+        let died = if several {
+            let alone = Isolated::Deliveries(vec![(taken.delivery.id.0, taken.delivery.version)]);
+            matches!(child(way, &alone).await, Ended::Died)
+        } else {
+            true
+        };
+        if died {
+            poison(way, &taken).await;
+        }
+    }
+}
+
+async fn poison(way: &Way, taken: &Taken) {
+    let Some(taken) = retake(way, taken).await else { return };
+    error!(delivery.id = %taken.delivery.id, "the delivery kills whoever works on it; it is parked as poison");
+    way.metrics.parked("poison");
+    if way.done.send(Done { taken, end: End::NotPushed(Event::Poisoned), permit: None }).await.is_err() {
+        error!("the record ended before isolated work did; the lease will bring the delivery back");
+    }
+}
+
+/// Takes over what a child left: at our version, or at the one after it if the child had taken it. `None` if it is done.
+async fn retake(way: &Way, taken: &Taken) -> Option<Taken> {
+    let at = |version| Hint { delivery: taken.delivery.id, version };
+    let (ours, childs) = (at(taken.delivery.version), at(taken.delivery.version + 1));
+    match way.store.take(&[ours, childs], way.settings.lease).await {
+        Ok(mut again) => again.pop(),
         Err(error) => {
-            warn!(%error, "could not take over from a child process");
-            taken
+            warn!(%error, "could not take over from a child process; the lease will end");
+            None
         }
     }
 }
@@ -168,26 +226,25 @@ async fn suspect(way: &Way, message: Message, stop: &CancellationToken) {
     let id = message.props.message_id.as_deref().unwrap_or("-");
     info!(message.id = id, origin = %message.origin, "a suspect is done alone");
     let reason = match message.origin {
-        Source::Requests(lane) => {
-            let _turn = way.alone.lock().await;
-            match child(way, &Isolated::Request(Box::new(Carried::of(&message, lane)))).await {
-                Some(Verdict::Done) => {
-                    way.queue.ack(vec![message]).await;
-                    return;
-                }
-                Some(Verdict::Unavailable) => {
-                    way.queue.give_back(vec![message]).await;
-                    return;
-                }
-                Some(Verdict::Park { code, field, problem, fix }) => ParkReason { code, field, problem, fix },
-                None => ParkReason {
-                    code: "poison".to_owned(),
-                    field: String::new(),
-                    problem: "it killed the process that worked on it".to_owned(),
-                    fix: "report it with the worker's log; replay it after an upgrade".to_owned(),
-                },
+        Source::Requests(lane) => match alone(way, &Isolated::Request(Box::new(Carried::of(&message, lane))), stop)
+            .await
+        {
+            Ended::Answered(Verdict::Park { code, field, problem, fix }) => ParkReason { code, field, problem, fix },
+            Ended::Died => ParkReason {
+                code: "poison".to_owned(),
+                field: String::new(),
+                problem: "it killed the process that worked on it".to_owned(),
+                fix: "report it with the worker's log; replay it after an upgrade".to_owned(),
+            },
+            Ended::Answered(Verdict::Done) => {
+                way.queue.ack(vec![message]).await;
+                return;
             }
-        }
+            Ended::Answered(Verdict::Unavailable) | Ended::NotBegun => {
+                way.queue.give_back(vec![message]).await;
+                return;
+            }
+        },
         // What isn't a request was only unlucky: too many workers died or lost their connection while they held it.
         Source::Dispatch(_) | Source::Receipts | Source::Suspect | Source::Parked => ParkReason {
             code: "delivery_limit".to_owned(),
@@ -201,8 +258,25 @@ async fn suspect(way: &Way, message: Message, stop: &CancellationToken) {
     }
 }
 
-/// Runs a child. `None` if it died without an answer, or took too long.
-async fn child(way: &Way, work: &Isolated) -> Option<Verdict> {
+/// Runs a child for it, again and again while none can come to the work; gives up only on `stop`. The message stays
+/// unacked meanwhile: giving it back would count as a delivery, and soon it would look like poison.
+async fn alone(way: &Way, work: &Isolated, stop: &CancellationToken) -> Ended {
+    let mut wait = FIRST_WAIT;
+    loop {
+        let ended = child(way, work).await;
+        if !matches!(ended, Ended::NotBegun | Ended::Answered(Verdict::Unavailable)) {
+            return ended;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ended::NotBegun,
+            () = tokio::time::sleep(wait) => wait = (wait * 2).min(MAX_WAIT),
+        }
+    }
+}
+
+/// Runs a child. One at a time in this process.
+async fn child(way: &Way, work: &Isolated) -> Ended {
+    let _turn = way.turn.lock().await;
     let isolate = &way.settings.isolate;
     let input = serde_json::to_vec(work).expect("ids, text and bytes always serialize");
     let spawned = Command::new(&isolate.program)
@@ -215,30 +289,43 @@ async fn child(way: &Way, work: &Isolated) -> Option<Verdict> {
     let mut process = match spawned {
         Ok(process) => process,
         Err(error) => {
-            // That says nothing about the work.
             warn!(%error, "could not start a child process for isolated work");
-            return Some(Verdict::Unavailable);
+            return Ended::NotBegun;
         }
     };
+    let (stdin, stdout) = (process.stdin.take(), process.stdout.take());
+    let mut said = Vec::new();
     let talk = async {
-        if let Some(mut stdin) = process.stdin.take() {
+        if let Some(mut stdin) = stdin {
             stdin.write_all(&input).await?;
         }
-        process.wait_with_output().await
+        if let Some(mut stdout) = stdout {
+            stdout.read_to_end(&mut said).await?;
+        }
+        process.wait().await
     };
-    match tokio::time::timeout(isolate.timeout, talk).await {
-        Ok(Ok(output)) if output.status.success() => serde_json::from_slice(&output.stdout).ok(),
-        Ok(Ok(output)) => {
-            warn!(status = %output.status, "a child process ended badly");
-            None
+    let ended = tokio::time::timeout(isolate.timeout, talk).await;
+    let text = String::from_utf8_lossy(&said);
+    let Some(answer) = text.strip_prefix(BEGUN) else {
+        warn!("a child process could not begin its work");
+        return Ended::NotBegun;
+    };
+    match ended {
+        Ok(Ok(status)) if status.success() => match serde_json::from_str(answer.trim()) {
+            Ok(verdict) => Ended::Answered(verdict),
+            Err(_) => Ended::Died,
+        },
+        Ok(Ok(status)) => {
+            warn!(%status, "a child process ended badly");
+            Ended::Died
         }
         Ok(Err(error)) => {
             warn!(%error, "a child process could not be heard");
-            None
+            Ended::NotBegun
         }
         Err(_late) => {
-            warn!(limit_ms = isolate.timeout.as_millis(), "a child process took too long and was killed");
-            None
+            warn!(limit_ms = isolate.timeout.as_millis(), "a child process took too long and is killed");
+            Ended::Died
         }
     }
 }

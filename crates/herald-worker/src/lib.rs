@@ -23,7 +23,10 @@ mod push;
 mod provider;
 mod record;
 mod guard;
+mod pauses;
 mod clock;
+mod fanout;
+mod house;
 mod receipts;
 mod events;
 mod tell;
@@ -39,6 +42,6 @@ mod drain;
 
 pub use alone::do_alone;
 pub use drain::{Drained, run};
-pub use isolation::{Carried, Isolated, Verdict};
+pub use isolation::{BEGUN, Carried, Isolated, Verdict};
 pub use tell::teller;
 pub use way::Worker;

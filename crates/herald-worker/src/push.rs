@@ -9,21 +9,24 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use herald_core::breaker::Admission;
-use herald_core::delivery::{Event, Take, at_take};
+use herald_core::delivery::{Delivery, Event, Take, at_take};
+use herald_core::lane::DispatchQueue;
 use herald_core::outcome::Classified;
 use herald_core::push::{Context, Form};
 use herald_core::time::Timestamp;
 use herald_store::Taken;
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::{debug, error};
 
 use crate::budget::{Permit, Permits};
 use crate::lease::Lease;
 use crate::provider;
 use crate::way::Way;
 
-/// How long a delivery of an app that this worker does not know is held: perhaps only its configuration is behind.
-const UNKNOWN_APP_HOLD: Duration = Duration::from_secs(60);
+/// How long a delivery is held that this worker's configuration has no app or credentials for: perhaps it is only behind.
+const UNKNOWN_APP_HOLD: Duration = Duration::from_secs(15 * 60);
+/// What was held comes back spread over this long.
+const HOLD_SPREAD: Duration = Duration::from_secs(1);
 
 /// The clients keep the attempt's limit themselves, and know then whether the push was sent; this is the net below them.
 const GRACE: Duration = Duration::from_millis(500);
@@ -33,9 +36,9 @@ const GRACE: Duration = Duration::from_millis(500);
 pub(crate) struct Done {
     pub(crate) taken: Taken,
     pub(crate) end: End,
-    /// Given back when the record is committed.
+    /// Given back when the record is committed. Isolated work has none.
     #[expect(dead_code, reason = "it is held, not read; dropping it gives it back")]
-    pub(crate) permit: Permit,
+    pub(crate) permit: Option<Permit>,
 }
 
 /// How a take ended.
@@ -82,7 +85,7 @@ async fn push(way: &Way, taken: Taken, permit: Permit, lease: Lease) {
         }
     };
     // The record ends only after every push has: it can't be gone.
-    if way.done.send(Done { taken, end, permit }).await.is_err() {
+    if way.done.send(Done { taken, end, permit: Some(permit) }).await.is_err() {
         error!("the record ended before a push did; the lease will bring the delivery back");
     }
 }
@@ -94,18 +97,23 @@ async fn attempt(way: &Way, taken: &Taken, lease: Lease) -> End {
         Take::Close(event) => return End::NotPushed(event),
         Take::Push(form) => form,
     };
+    let hold = |until: Timestamp| End::NotPushed(Event::Held(until.plus(HOLD_SPREAD.mul_f64(jitter(delivery)))));
     let Some(app) = way.apps.get(&taken.notification.app) else {
-        warn!(app.id = %taken.notification.app, "a delivery of an app that is not configured here is held for a minute");
-        return End::NotPushed(Event::Held(now.plus(UNKNOWN_APP_HOLD)));
+        debug!(app.id = %taken.notification.app, "held: the app is not configured here");
+        return hold(now.plus(UNKNOWN_APP_HOLD));
     };
-    if let Some(provider) = taken.subscription.platform.provider()
-        && let Admission::Hold(until) = app.admit(provider, now)
-    {
-        return End::NotPushed(Event::Held(until));
-    }
+    let Some(provider) = taken.subscription.platform.provider().filter(|_| app.reaches(&taken.subscription)) else {
+        debug!(app.id = %taken.notification.app, delivery.id = %delivery.id, "held: no credentials reach this device");
+        return hold(now.plus(UNKNOWN_APP_HOLD));
+    };
+    // Before the breaker is asked: a probe that is not sent would never report.
     let limit = way.settings.attempt_timeout + GRACE;
     if !lease.allows(limit) {
         return End::NotPushed(Event::LeaseOver);
+    }
+    let queue = if form == Form::Toast { DispatchQueue::Fallback } else { delivery.lane.into() };
+    if let Admission::Hold(until) = app.admit(provider, queue, now) {
+        return hold(until);
     }
     let receipt = app.capability(delivery.id, taken.notification.expires_at);
     let context = Context {
@@ -120,4 +128,12 @@ async fn attempt(way: &Way, taken: &Taken, lease: Lease) -> End {
     let begun = Instant::now();
     let classified = provider::send(&app.settings, context, limit).await;
     End::Attempted(Attempted { form, at: now, took: begun.elapsed(), classified })
+}
+
+/// Entropy in `0.0..1.0` for retries and holds: a random (v7) id and the version spread a burst well enough.
+pub(crate) fn jitter(delivery: &Delivery) -> f64 {
+    let [.., a, b, c, d] = delivery.id.0.into_bytes();
+    let version = u32::try_from(delivery.version & 0xFFFF_FFFF).unwrap_or(0);
+    let bits = u32::from_be_bytes([a, b, c, d]) ^ version.wrapping_mul(0x9E37_79B9);
+    f64::from(bits) / (f64::from(u32::MAX) + 1.0)
 }

@@ -6,38 +6,29 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use herald_core::breaker::Trip;
 use herald_core::delivery::{Event, State, Step, step};
 use herald_core::event::{OutboxEvent, Subject, cloud_event};
-use herald_core::ids::AppId;
 use herald_core::outcome::Outcome;
 use herald_core::prune::{self, Leave, MassFailureGuard, Verdict};
 use herald_core::push::Form;
-use herald_core::subscription::Provider;
 use herald_core::time::Timestamp;
 use herald_metrics::{BatchStep, CancelledBy};
-use herald_store::{Attempt, Record, Recorded, StoreError};
+use herald_store::{Attempt, Record, Recorded};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::error;
 
 use crate::apps::AppRuntime;
 use crate::batch::{GaveUp, until_answered};
 use crate::guard::{Gate, Guard};
-use crate::push::{Attempted, Done, End};
+use crate::pauses::Tripped;
+use crate::push::{Attempted, Done, End, jitter};
 use crate::tell;
 use crate::way::Way;
 
 /// Records in one transaction.
 const MAX_BATCH: usize = 250;
-
-/// Rows moved to a pause's end by one statement, and statements at most: what is left finds the breaker open.
-const MOVE_STEP: i64 = 1_000;
-const MAX_MOVES: usize = 20;
-/// What a pause held comes back spread over this long.
-const MOVE_JITTER: Duration = Duration::from_secs(1);
 
 /// Records until every push has ended (`ended`) and been recorded. `give_up` ends the tries on a store that is away.
 pub(crate) async fn run(
@@ -68,39 +59,27 @@ pub(crate) async fn run(
 
 async fn commit(way: &Arc<Way>, batch: Vec<Done>, guard: &mut Guard, stop: &CancellationToken) {
     let now = way.clock.now();
-    let mut trips: HashMap<Gate, (Trip, Timestamp, String)> = HashMap::new();
     for done in &batch {
         if let End::Attempted(attempted) = &done.end {
-            observe(way, done, attempted, guard, &mut trips, now);
+            observe(way, done, attempted, guard, now);
         }
     }
     let sums = guard.sums(way, now, stop).await;
-    for ((app, provider), sum) in &sums {
+    for (gate, sum) in &sums {
         if sum.leave() == Leave::Trip
-            && let Some(runtime) = way.apps.get(app)
+            && let Some((trip, until)) = way.apps.get(&gate.0).and_then(|app| app.trip(gate.1, now))
         {
-            let (trip, until) = runtime.trip(*provider, now);
             let detail =
                 format!("{} of {} answers say that the token is dead", sum.suspect, sum.suspect + sum.accepted);
-            trips.insert((app.clone(), *provider), (trip, until, detail));
+            way.pauses.tell(Tripped { gate: gate.clone(), trip, until, detail });
         }
     }
     let steps: Vec<(Done, Step)> = batch.into_iter().filter_map(|done| decide(way, done, &sums, now)).collect();
     write(way, steps, now, stop).await;
-    for ((app, provider), (trip, until, detail)) in trips {
-        pause(way, &app, provider, trip, until, &detail).await;
-    }
 }
 
 /// Counts an attempt, and shows it to the breaker.
-fn observe(
-    way: &Way,
-    done: &Done,
-    attempted: &Attempted,
-    guard: &mut Guard,
-    trips: &mut HashMap<Gate, (Trip, Timestamp, String)>,
-    now: Timestamp,
-) {
+fn observe(way: &Way, done: &Done, attempted: &Attempted, guard: &mut Guard, now: Timestamp) {
     let Some(provider) = done.taken.subscription.platform.provider() else { return };
     let classified = &attempted.classified;
     let outcome = classified.outcome;
@@ -118,7 +97,7 @@ fn observe(
     {
         let words = classified.detail.as_deref().or(classified.reason).unwrap_or("no answer");
         let detail = classified.status.map_or_else(|| words.to_owned(), |status| format!("{status} {words}"));
-        trips.insert(gate, (trip, until, detail));
+        way.pauses.tell(Tripped { gate, trip, until, detail });
     }
 }
 
@@ -130,7 +109,7 @@ fn decide(way: &Way, done: Done, sums: &HashMap<Gate, MassFailureGuard>, now: Ti
             form: attempted.form,
             outcome: attempted.classified.outcome,
             verdict: verdict(&done, attempted.classified.outcome, sums),
-            jitter: jitter(&done),
+            jitter: jitter(&done.taken.delivery),
         },
     };
     match step(&done.taken.delivery, event, now) {
@@ -148,13 +127,6 @@ fn verdict(done: &Done, outcome: Outcome, sums: &HashMap<Gate, MassFailureGuard>
     let gate = (done.taken.notification.app.clone(), provider);
     let guard = sums.get(&gate).copied().unwrap_or_default();
     prune::judge(outcome, done.taken.subscription.confirmed_at, guard)
-}
-
-/// Entropy for the retry: the low bits of a random (v7) id and the version are random enough to spread a burst.
-fn jitter(done: &Done) -> f64 {
-    let bits =
-        (done.taken.delivery.id.0.as_u128() as u32) ^ (done.taken.delivery.version as u32).wrapping_mul(0x9E37_79B9);
-    f64::from(bits) / (f64::from(u32::MAX) + 1.0)
 }
 
 async fn write(way: &Arc<Way>, steps: Vec<(Done, Step)>, now: Timestamp, stop: &CancellationToken) {
@@ -251,30 +223,4 @@ fn count(way: &Way, done: &Done, step: &Step, recorded: &Recorded) {
         State::Withdrawn => way.metrics.fallback_cancelled(CancelledBy::SubscriptionEnded),
         State::Due | State::Sending | State::Watching | State::Accepted | State::Received | State::Failed => {}
     }
-}
-
-/// Tells all replicas, and moves the provider's due rows to the pause's end without taking them.
-async fn pause(way: &Way, app: &AppId, provider: Provider, trip: Trip, until: Timestamp, detail: &str) {
-    way.metrics.paused(provider, trip);
-    warn!(app.id = %app, provider = %provider, reason = trip.as_str(), detail, until = %until, "paused; the work is kept");
-    let written = way.store.pause(app, provider, until, trip.as_str(), detail, false).await;
-    // This replica's breaker holds on its own; the others find out by their own answers.
-    let moved = match written {
-        Ok(()) => move_paused(way, app, provider).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = moved {
-        warn!(app.id = %app, provider = %provider, %error, "the pause could not be shared");
-    }
-}
-
-/// Moves what is due now to the pause's end, in steps.
-async fn move_paused(way: &Way, app: &AppId, provider: Provider) -> Result<(), StoreError> {
-    for _ in 0..MAX_MOVES {
-        let moved = way.store.move_paused(app, provider, MOVE_JITTER, MOVE_STEP).await?;
-        if moved < u64::try_from(MOVE_STEP).unwrap_or(0) {
-            break;
-        }
-    }
-    Ok(())
 }

@@ -4,6 +4,7 @@
 //! compare-and-set on the version decides who gets it. What is not returned is stale: someone else was first, or a receipt
 //! was. The hint is acked after the take; a crash in between leaves a stale hint and a lease that ends.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use herald_core::delivery::State;
@@ -43,42 +44,47 @@ pub(crate) async fn run(way: Arc<Way>, queue: DispatchQueue, stop: CancellationT
             break;
         }
         let mut due = Vec::new();
-        let mut settled = Vec::with_capacity(batch.len());
+        let mut good = Vec::with_capacity(batch.len());
+        let mut bad = Vec::new();
         for message in batch {
             match hints::decode(message.body()) {
-                Ok(hints) => due.extend(hints),
-                Err(bad) => {
-                    let reason = ParkReason {
-                        code: "bad_hint".to_owned(),
-                        field: String::new(),
-                        problem: bad.to_string(),
-                        fix: "discard it; the clock finds what is due by itself".to_owned(),
-                    };
-                    if !parked::park(&way, &message, &reason, &stop).await {
-                        continue;
-                    }
+                Ok(hints) => {
+                    due.extend(hints);
+                    good.push(message);
                 }
+                Err(refused) => bad.push((message, bad_hint(&refused))),
             }
-            settled.push(message);
         }
+        parked::park_aside(&way, bad, &stop);
         if take_all(&way, queue, due, &stop).await {
-            way.queue.ack(settled).await;
+            way.queue.ack(good).await;
         } else {
-            way.queue.give_back(settled).await;
+            way.queue.give_back(good).await;
         }
     }
     consumer.stop().await;
 }
 
+fn bad_hint(refused: &hints::BadHints) -> ParkReason {
+    ParkReason {
+        code: "bad_hint".to_owned(),
+        field: String::new(),
+        problem: refused.to_string(),
+        fix: "discard it; the clock finds what is due by itself".to_owned(),
+    }
+}
+
 /// Takes these, as fast as the budget allows. Says whether it got to the end.
-async fn take_all(way: &Arc<Way>, queue: DispatchQueue, mut due: Vec<Hint>, stop: &CancellationToken) -> bool {
+pub(crate) async fn take_all(way: &Arc<Way>, queue: DispatchQueue, due: Vec<Hint>, stop: &CancellationToken) -> bool {
+    let mut due = VecDeque::from(due);
     while !due.is_empty() {
         let room = tokio::select! {
             () = stop.cancelled() => return false,
             room = way.budget.room(queue, Kind::Due) => room,
         };
         let mut permits = way.budget.take(queue, Kind::Due, room.min(due.len()).min(MAX_TAKES));
-        let part = due.split_off(due.len() - permits.left());
+        // The oldest first.
+        let part: Vec<Hint> = due.drain(..permits.left()).collect();
         if part.is_empty() {
             continue;
         }
@@ -96,12 +102,10 @@ async fn take_all(way: &Arc<Way>, queue: DispatchQueue, mut due: Vec<Hint>, stop
                     taken.into_iter().partition(|taken| taken.delivery.takes > ALONE_AFTER);
                 let lapsed = together.iter().chain(&alone).filter(|taken| taken.was == State::Sending).count();
                 way.metrics.lease_lapses(lapsed);
-                for taken in alone {
-                    let permit =
-                        permits.one(&taken.notification.app).expect("no more was taken than there are permits");
-                    isolation::start(way, taken, permit);
-                }
                 push::start(way, together, &mut permits, lease);
+                // No permit goes with them: isolation has its own places, and must not hold up anybody's.
+                drop(permits);
+                isolation::set_aside(way, alone).await;
             }
             Err(GaveUp::Stopped) => return false,
             // Hints are ids and numbers; the clock publishes them again.

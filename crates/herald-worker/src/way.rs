@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use herald_metrics::Metrics;
 use herald_queue::Queue;
-use herald_store::{Clock, Store};
+use herald_store::{Clock, Store, Taken};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::apps::Apps;
 use crate::budget::Budget;
+use crate::isolation;
+use crate::pauses::{self, Pauses, Tripped};
 use crate::push::Done;
 use crate::settings::{App, Settings};
 
@@ -38,30 +40,46 @@ pub(crate) struct Way {
     pub(crate) budget: Arc<Budget>,
     /// Pushes in flight: drained before the process ends.
     pub(crate) pushes: TaskTracker,
-    /// Isolated work is done one at a time.
-    pub(crate) alone: Mutex<()>,
+    /// To isolation: deliveries that are pushed by a child process. What finds no place is put off.
+    pub(crate) alone: mpsc::Sender<Taken>,
+    /// Child processes run one at a time.
+    pub(crate) turn: Mutex<()>,
+    /// Breakers that opened, on their way to the other replicas.
+    pub(crate) pauses: Pauses,
     /// To the record. Bounded by the budget: every message in it holds a permit.
     pub(crate) done: mpsc::Sender<Done>,
 }
 
+/// Where the channels of a way end: each is given to one task.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    pub(crate) to_record: mpsc::Receiver<Done>,
+    pub(crate) to_isolate: mpsc::Receiver<Taken>,
+    pub(crate) to_share: mpsc::Receiver<Tripped>,
+}
+
 impl Way {
-    /// Also returns the record's end of the channel.
-    pub(crate) fn new(worker: Worker) -> (Arc<Self>, mpsc::Receiver<Done>) {
+    /// Also returns the other ends of its channels.
+    pub(crate) fn new(worker: Worker) -> (Arc<Self>, Ends) {
         let Worker { apps, settings, store, queue, metrics } = worker;
         let clock = store.clock();
         let (done, to_record) = mpsc::channel(settings.budget.max(8));
+        let (alone, to_isolate) = mpsc::channel(isolation::PLACES);
+        let (pauses, to_share) = pauses::channel();
         let way = Self {
             apps: Apps::new(apps, clock.now()),
             budget: Budget::new(settings.budget),
             pushes: TaskTracker::new(),
             settings,
-            alone: Mutex::new(()),
+            alone,
+            turn: Mutex::new(()),
+            pauses,
             store,
             clock,
             queue,
             metrics,
             done,
         };
-        (Arc::new(way), to_record)
+        (Arc::new(way), Ends { to_record, to_isolate, to_share })
     }
 }

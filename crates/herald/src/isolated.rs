@@ -5,7 +5,7 @@
 
 use std::io::Read as _;
 
-use herald_worker::{Isolated, Verdict};
+use herald_worker::{BEGUN, Isolated, Verdict};
 
 use crate::config::Config;
 use crate::{out, worker};
@@ -22,7 +22,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
     std::io::stdin().take(MAX_INPUT).read_to_end(&mut input)?;
     let work: Isolated = serde_json::from_slice(&input)?;
     let verdict = match worker::assemble(config, "isolated").await {
-        Ok(parts) => herald_worker::do_alone(parts, work).await,
+        Ok(parts) => herald_worker::do_alone(parts, work, || out::line(BEGUN)).await,
         Err(error) => {
             tracing::warn!(%error, "isolated work could not begin");
             Verdict::Unavailable

@@ -121,7 +121,7 @@ fn what_was_not_pushed_is_due_again() {
     check(&owed(), Event::LeaseOver, 20, (State::Due, Form::Raw, Some(20), Some(60)));
     check(&owed(), Event::LeaseOver, 65, (State::Due, Form::Toast, Some(65), Some(60)));
     check(&owed(), Event::Held(at(30)), 5, (State::Due, Form::Raw, Some(30), Some(60)));
-    check(&owed(), Event::Held(at(90)), 5, (State::Due, Form::Toast, Some(90), Some(60)));
+    check(&owed(), Event::Held(at(90)), 5, (State::Due, Form::Raw, Some(90), Some(60)));
     check(&owed(), Event::Held(at(1)), 5, (State::Due, Form::Raw, Some(5), Some(60)));
 }
 

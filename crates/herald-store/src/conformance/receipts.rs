@@ -17,7 +17,10 @@ fn of(delivery: DeliveryId) -> Receipt {
 }
 
 fn pair(notification: NotificationId, unsid: Unsid, app: Option<AppId>) -> Receipt {
-    Receipt { by: By::Pair { notification, unsid, app }, received_at: None }
+    Receipt {
+        by: By::Pair { notification, unsid, apps: app.map(|app| std::sync::Arc::from([app])) },
+        received_at: None,
+    }
 }
 
 async fn one(store: &Store, receipt: Receipt) -> ReceiptResult {

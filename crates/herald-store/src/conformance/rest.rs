@@ -43,8 +43,8 @@ fn letter(n: u128) -> DeadLetter {
 }
 
 pub async fn dead_letters_are_stored_once_listed_and_removed(store: Store) {
-    assert_eq!(store.dead_insert(&[letter(1), letter(2)]).await.unwrap(), 2);
-    assert_eq!(store.dead_insert(&[letter(2), letter(3)]).await.unwrap(), 1);
+    assert_eq!(store.dead_insert(&[letter(1), letter(2)], &[]).await.unwrap(), 2);
+    assert_eq!(store.dead_insert(&[letter(2), letter(3)], &[]).await.unwrap(), 1);
     assert_eq!(store.dead_count().await.unwrap(), 3);
     let newest = store.dead_list(2, None).await.unwrap();
     assert_eq!(newest, [letter(3), letter(2)]);
@@ -79,7 +79,7 @@ pub async fn stats_say_what_waits(store: Store) {
     let accepted = Record { events: vec![event("a")], ..ending(&pushed, State::Accepted) };
     let _pushing = taken(&store, "carla", "1").await;
     store.record(&[accepted]).await.unwrap();
-    store.dead_insert(&[letter(1)]).await.unwrap();
+    store.dead_insert(&[letter(1)], &[]).await.unwrap();
     let stats = store.stats().await.unwrap();
     assert_eq!(stats.open, [(State::Due, 1), (State::Sending, 1)]);
     assert_eq!((stats.dead_letters, stats.outbox), (1, 1));

@@ -1,23 +1,30 @@
 //! Dead letters.
 
+use herald_core::event::OutboxEvent;
 use herald_core::ids::AppId;
 use herald_core::time::Timestamp;
-use sqlx::PgPool;
+use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::Postgres;
 use super::error::during;
+use super::outbox::insert_events;
 use super::rows::{Columns, stored};
 use crate::{DeadLetter, Result};
 
 impl Postgres {
     /// Index: primary key.
-    pub(crate) async fn dead_insert(&self, letters: &[DeadLetter]) -> Result<u64> {
+    pub(crate) async fn dead_insert(&self, letters: &[DeadLetter], events: &[OutboxEvent]) -> Result<u64> {
+        const OPERATION: &str = "dead_insert";
         // Sorted, so that two workers draining the same messages wait for each other in one order.
         let mut letters: Vec<&DeadLetter> = letters.iter().collect();
         letters.sort_unstable_by_key(|letter| letter.id);
-        insert_letters(&self.pool, &letters).await.map_err(during("dead_insert"))
+        let mut tx = self.pool.begin().await.map_err(during(OPERATION))?;
+        let new = insert_letters(&mut tx, &letters).await.map_err(during(OPERATION))?;
+        insert_events(&mut tx, events).await.map_err(during(OPERATION))?;
+        tx.commit().await.map_err(during(OPERATION))?;
+        Ok(new)
     }
 
     /// Index: `dead_letters_newest`.
@@ -69,7 +76,7 @@ impl Postgres {
     }
 }
 
-async fn insert_letters(pool: &PgPool, letters: &[&DeadLetter]) -> sqlx::Result<u64> {
+async fn insert_letters(connection: &mut PgConnection, letters: &[&DeadLetter]) -> sqlx::Result<u64> {
     let inserted = sqlx::query(
         "
         INSERT INTO dead_letters (id, source_queue, reason_code, field, problem, fix, app_id, message_id, headers, body,
@@ -90,7 +97,7 @@ async fn insert_letters(pool: &PgPool, letters: &[&DeadLetter]) -> sqlx::Result<
     .bind(letters.iter().map(|l| l.headers.as_str()).collect::<Vec<_>>())
     .bind(letters.iter().map(|l| l.body.as_slice()).collect::<Vec<_>>())
     .bind(letters.iter().map(|l| stored(l.parked_at)).collect::<Vec<_>>())
-    .execute(pool)
+    .execute(connection)
     .await?;
     Ok(inserted.rows_affected())
 }

@@ -20,8 +20,8 @@ impl Postgres {
         Ok(claimed.into_iter().map(|(id, version, _)| Hint { delivery: DeliveryId(id), version }).collect())
     }
 
-    pub(crate) async fn release_due(&self, hints: &[Hint]) -> Result<u64> {
-        release_due(&self.pool, hints).await.map_err(during("undue"))
+    pub(crate) async fn put_off(&self, hints: &[Hint], spread: Duration) -> Result<u64> {
+        put_off(&self.pool, hints, spread).await.map_err(during("put_off"))
     }
 }
 
@@ -54,9 +54,9 @@ async fn claim_due(
 }
 
 /// Index: primary key.
-async fn release_due(pool: &PgPool, hints: &[Hint]) -> sqlx::Result<u64> {
+async fn put_off(pool: &PgPool, hints: &[Hint], spread: Duration) -> sqlx::Result<u64> {
     let (ids, versions) = arrays(hints);
-    let released = sqlx::query(
+    let put_off = sqlx::query(
         "
         WITH held AS MATERIALIZED (
             SELECT d.id
@@ -67,15 +67,16 @@ async fn release_due(pool: &PgPool, hints: &[Hint]) -> sqlx::Result<u64> {
                FOR UPDATE OF d
         )
         UPDATE deliveries d
-           SET next_at = clock_timestamp()
+           SET next_at = clock_timestamp() + random() * $3 * interval '1 microsecond'
           FROM held
          WHERE d.id = held.id",
     )
     .bind(ids)
     .bind(versions)
+    .bind(micros(spread))
     .execute(pool)
     .await?;
-    Ok(released.rows_affected())
+    Ok(put_off.rows_affected())
 }
 
 /// Hints as two arrays.

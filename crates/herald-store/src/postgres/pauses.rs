@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use herald_core::delivery::State;
 use herald_core::ids::AppId;
+use herald_core::push::Form;
 use herald_core::subscription::Provider;
 use herald_core::time::Timestamp;
 use sqlx::PgConnection;
@@ -32,7 +33,8 @@ impl Postgres {
                SET since = CASE WHEN pauses.until > clock_timestamp() THEN pauses.since ELSE excluded.since END,
                    until = excluded.until, reason = excluded.reason, detail = excluded.detail,
                    by_operator = excluded.by_operator
-             WHERE excluded.by_operator OR NOT pauses.by_operator OR pauses.until <= clock_timestamp()",
+             WHERE excluded.by_operator OR pauses.until <= clock_timestamp()
+                OR (NOT pauses.by_operator AND pauses.until < excluded.until)",
         )
         .bind(app.as_str())
         .bind(provider_number(provider))
@@ -77,9 +79,8 @@ impl Postgres {
         const OPERATION: &str = "resume";
         let mut tx = self.pool.begin().await.map_err(during(OPERATION))?;
         let ended = end_pause(&mut tx, app, provider).await.map_err(during(OPERATION))?;
-        if ended {
-            bring_back(&mut tx, app, provider, spread).await.map_err(during(OPERATION))?;
-        }
+        // Even if it had ended: a replica that learned of it late may have held rows until the old end meanwhile.
+        bring_back(&mut tx, app, provider, spread).await.map_err(during(OPERATION))?;
         tx.commit().await.map_err(during(OPERATION))?;
         Ok(ended)
     }
@@ -170,7 +171,7 @@ async fn end_pause(connection: &mut PgConnection, app: &AppId, provider: Provide
 }
 
 /// Makes due what a pause moved: due rows, and watching ones whose deadline has passed. A raw push whose deadline is still
-/// to come keeps waiting for its receipt.
+/// to come keeps waiting for its receipt, and a toast for its deadline.
 ///
 /// Reads the rows of `deliveries_due` that are due later. Rare: an operator does it.
 async fn bring_back(
@@ -185,7 +186,8 @@ async fn bring_back(
             SELECT id
               FROM deliveries
              WHERE next_at > (SELECT clock_timestamp()) AND app_id = $1 AND provider = $2
-               AND (state = $3 OR (state = $4 AND deadline_at <= (SELECT clock_timestamp())))
+               AND (state = $3 AND (form <> $6 OR deadline_at IS NULL OR deadline_at <= (SELECT clock_timestamp()))
+                    OR state = $4 AND deadline_at <= (SELECT clock_timestamp()))
                FOR UPDATE SKIP LOCKED
         )
         UPDATE deliveries d
@@ -198,6 +200,7 @@ async fn bring_back(
     .bind(State::Due.number())
     .bind(State::Watching.number())
     .bind(micros(spread))
+    .bind(Form::Toast.number())
     .execute(connection)
     .await?;
     Ok(brought.rows_affected())

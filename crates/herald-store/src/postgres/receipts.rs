@@ -25,9 +25,9 @@ impl Postgres {
             .iter()
             .map(|receipt| match &receipt.by {
                 By::Delivery(delivery) => Some(delivery.0),
-                By::Pair { notification, unsid, app } => paired
+                By::Pair { notification, unsid, apps } => paired
                     .get(&(*notification, *unsid))
-                    .filter(|(_, of)| app.as_ref().is_none_or(|app| app == of))
+                    .filter(|(_, of)| apps.as_ref().is_none_or(|apps| apps.contains(of)))
                     .map(|(delivery, _)| *delivery),
             })
             .collect();
