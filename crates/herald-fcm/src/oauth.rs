@@ -59,6 +59,8 @@ pub(crate) struct Tokens {
     _stop: DropGuard,
 }
 
+const UNUSABLE: &str = "the token endpoint granted a token that has expired already; is a clock wrong?";
+
 struct Shared {
     http: reqwest::Client,
     account: ServiceAccount,
@@ -160,6 +162,10 @@ impl Shared {
     fn fetched(&self, result: Result<AccessToken, GrantError>) {
         let mut state = self.lock();
         state.fetching = false;
+        // One that can't be used even now would be fetched again at once, and again: it counts as a failure.
+        let result = result.and_then(|token| {
+            if token.expires > (self.now)() { Ok(token) } else { Err(GrantError::Unavailable(UNUSABLE.to_owned())) }
+        });
         match result {
             Ok(token) => {
                 tracing::debug!(expires = %token.expires, "fetched an FCM access token");

@@ -78,7 +78,11 @@ impl Message {
         let headers = original.headers().as_ref();
         Self {
             props: properties(&original, source),
-            delivery_count: headers.and_then(|table| number(table, "x-delivery-count")).unwrap_or(0),
+            // On a first delivery the header is not the broker's (RabbitMQ 4 sends none): a producer's own says nothing.
+            delivery_count: headers
+                .filter(|_| delivery.redelivered)
+                .and_then(|table| number(table, "x-delivery-count"))
+                .unwrap_or(0),
             redelivered: delivery.redelivered,
             source,
             origin: park::origin(headers, source),

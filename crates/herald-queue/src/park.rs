@@ -31,6 +31,20 @@ pub struct ParkReason {
     pub fix: String,
 }
 
+/// The most of a producer's headers that a dead letter keeps, in bytes as sent; what does not fit is left out.
+const HEADERS_KEPT: usize = 32 * 1024;
+
+/// About how long a value is on the wire; nested ones, which no reader of ours uses, count as too long.
+fn size_of(value: &AMQPValue) -> usize {
+    match value {
+        AMQPValue::LongString(text) => text.as_bytes().len() + 5,
+        AMQPValue::ShortString(text) => text.as_str().len() + 2,
+        AMQPValue::ByteArray(bytes) => bytes.as_slice().len() + 5,
+        AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) => HEADERS_KEPT + 1,
+        _ => 16,
+    }
+}
+
 /// Whether a broker wrote this header, or reads it as its own.
 fn is_brokers(name: &str) -> bool {
     name == "CC"
@@ -56,8 +70,14 @@ pub(crate) fn properties(
 ) -> BasicProperties {
     let mut headers = FieldTable::default();
     if let Some(table) = original.headers() {
+        // A message's properties are one frame of 128 KiB at most, ours included: a larger one closes the connection.
+        let mut room = HEADERS_KEPT;
         for (name, value) in producers_headers(table) {
-            headers.insert(name.clone(), value.clone());
+            let size = name.as_str().len() + size_of(value);
+            if size <= room {
+                room -= size;
+                headers.insert(name.clone(), value.clone());
+            }
         }
     }
     let mut set = |name: &str, value: &str| {
@@ -91,6 +111,10 @@ fn copy_of(original: &BasicProperties) -> BasicProperties {
 
 /// Why a worker parked the message with these headers.
 pub(crate) fn reason(table: &FieldTable) -> Option<ParkReason> {
+    // What the broker dead-lettered carries no worker's words.
+    if table.contains_key("x-death") {
+        return None;
+    }
     let or_empty = |name| text(table, name).unwrap_or_default();
     Some(ParkReason {
         code: text(table, CODE)?,
@@ -104,9 +128,12 @@ pub(crate) fn reason(table: &FieldTable) -> Option<ParkReason> {
 pub(crate) fn origin(headers: Option<&FieldTable>, source: Source) -> Source {
     let noted = |name: &str| Source::from_queue(&text(headers?, name)?);
     match source {
-        Source::Suspect | Source::Parked => {
-            noted(SOURCE_QUEUE).or_else(|| noted("x-first-death-queue")).unwrap_or(source)
-        }
+        // What the broker dead-lettered from a work queue carries the producer's own claims; only what came by
+        // `herald.suspect` was noted by a worker.
+        Source::Suspect | Source::Parked => match noted("x-first-death-queue") {
+            Some(Source::Suspect) | None => noted(SOURCE_QUEUE).unwrap_or(source),
+            Some(first) => first,
+        },
         Source::Requests(_) | Source::Dispatch(_) | Source::Receipts => source,
     }
 }

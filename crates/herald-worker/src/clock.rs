@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use herald_core::lane::DispatchQueue;
 use herald_metrics::BatchStep;
-use herald_queue::Source;
+use herald_queue::{Publisher, Source};
 use herald_store::StoreError;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -37,18 +37,25 @@ pub(crate) async fn run(way: Arc<Way>, queue: DispatchQueue, stop: CancellationT
     let mut tick = tokio::time::interval(way.settings.clock_interval);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut trouble = Trouble::default();
+    // Made first: a publisher is what has the queue connect to publish.
+    let publisher = way.queue.publisher();
     loop {
         tokio::select! {
             // Between ticks nothing is under way.
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let result = enqueue_due(&way, queue, &stop).await;
+        let result = enqueue_due(&way, &publisher, queue, &stop).await;
         trouble.note("the clock", &result);
     }
 }
 
-async fn enqueue_due(way: &Arc<Way>, queue: DispatchQueue, stop: &CancellationToken) -> Result<(), StoreError> {
+async fn enqueue_due(
+    way: &Arc<Way>,
+    publisher: &Publisher,
+    queue: DispatchQueue,
+    stop: &CancellationToken,
+) -> Result<(), StoreError> {
     for _ in 0..MAX_ROUNDS {
         if stop.is_cancelled() {
             return Ok(());
@@ -66,7 +73,7 @@ async fn enqueue_due(way: &Arc<Way>, queue: DispatchQueue, stop: &CancellationTo
             return Ok(());
         }
         way.metrics.batch(BatchStep::Hints, hints.len());
-        if let Err(lost) = way.queue.publisher().hints(queue, &hints).await {
+        if let Err(lost) = publisher.hints(queue, &hints).await {
             warn!(queue = %queue, lost = lost.hints.len(), error = %lost.why, "hints were not confirmed; they are due again");
             way.store.undue(&lost.hints).await?;
             return Ok(());

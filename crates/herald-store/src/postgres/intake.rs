@@ -22,6 +22,9 @@ use crate::{FANOUT_LIMIT, Intaken, NewNotification, Resolved, Result};
 
 const OPERATION: &str = "intake";
 
+/// Deliveries that one transaction makes at most.
+const BATCH_LIMIT: usize = 5 * FANOUT_LIMIT;
+
 type ByUser = HashMap<(AppId, UserId), Vec<Subscription>>;
 
 impl Postgres {
@@ -186,9 +189,17 @@ async fn insert_notifications(
     let content = |new: &NewNotification| {
         serde_json::to_string(&new.request.content).map_err(|_| unreadable(OPERATION, "content"))
     };
-    let wide = |new: &NewNotification, user: &UserId| {
-        active.get(&(new.request.app.clone(), user.clone())).is_some_and(|all| all.len() > FANOUT_LIMIT)
-    };
+    // One transaction makes a bounded number of deliveries: what is beyond it is resolved in pages, as a fan-out is.
+    let mut made = 0;
+    let wide: Vec<bool> = named
+        .iter()
+        .map(|(new, user)| {
+            let devices = active.get(&(new.request.app.clone(), (*user).clone())).map_or(0, Vec::len);
+            let wide = devices > FANOUT_LIMIT || made + devices > BATCH_LIMIT;
+            made += if wide { 0 } else { devices };
+            wide
+        })
+        .collect();
     let rows: Vec<(Uuid, bool, OffsetDateTime)> = sqlx::query_as(INSERT_NOTIFICATIONS)
         .bind(named.iter().map(|(new, _)| new.id.0).collect::<Vec<_>>())
         .bind(named.iter().map(|(new, _)| new.request.app.as_str()).collect::<Vec<_>>())
@@ -199,7 +210,7 @@ async fn insert_notifications(
         .bind(named.iter().map(|(new, _)| stored(new.received_at)).collect::<Vec<_>>())
         .bind(named.iter().map(|(new, _)| stored(new.request.expires_at)).collect::<Vec<_>>())
         .bind(named.iter().map(|(new, _)| new.request.deliver_at.map(stored)).collect::<Vec<_>>())
-        .bind(named.iter().map(|(new, user)| wide(new, user)).collect::<Vec<_>>())
+        .bind(wide)
         .fetch_all(connection)
         .await
         .map_err(during(OPERATION))?;

@@ -44,6 +44,9 @@ pub(crate) mod hot {
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
+/// How long a connection may take to answer when it comes back to the pool.
+const RELEASE_LIMIT: Duration = Duration::from_secs(2);
+
 /// A connection that was idle for longer is tried before it is used; a busy one needs no round trip for that.
 const TRY_AFTER_IDLE: Duration = Duration::from_secs(1);
 
@@ -75,6 +78,16 @@ impl Postgres {
                         connection.ping().await?;
                     }
                     Ok(true)
+                })
+            })
+            // The pool tries a connection once more when it comes back, without a limit: after a network that swallows
+            // packets, each would keep its place until the kernel gives up, a quarter of an hour later.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    match tokio::time::timeout(RELEASE_LIMIT, connection.ping()).await {
+                        Ok(answered) => answered.map(|()| true),
+                        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+                    }
                 })
             })
             .after_connect(move |connection, _| Box::pin(set_up(connection, statement_timeout)))

@@ -14,6 +14,9 @@ use super::error::during;
 use super::rows::{Columns, micros, provider_number, stored};
 use crate::{Pause, Result};
 
+/// Rows that a resume makes due in one statement.
+const BRING_BACK_STEP: u64 = 5_000;
+
 impl Postgres {
     /// Index: primary key.
     pub(crate) async fn pause(
@@ -77,11 +80,11 @@ impl Postgres {
 
     pub(crate) async fn resume(&self, app: &AppId, provider: Provider, spread: Duration) -> Result<bool> {
         const OPERATION: &str = "resume";
-        let mut tx = self.pool.begin().await.map_err(during(OPERATION))?;
-        let ended = end_pause(&mut tx, app, provider).await.map_err(during(OPERATION))?;
+        let mut connection = self.pool.acquire().await.map_err(during(OPERATION))?;
+        let ended = end_pause(&mut connection, app, provider).await.map_err(during(OPERATION))?;
         // Even if it had ended: a replica that learned of it late may have held rows until the old end meanwhile.
-        bring_back(&mut tx, app, provider, spread).await.map_err(during(OPERATION))?;
-        tx.commit().await.map_err(during(OPERATION))?;
+        // In steps, each its own transaction: none is long, and what was brought back stays so.
+        while bring_back(&mut connection, app, provider, spread).await.map_err(during(OPERATION))? == BRING_BACK_STEP {}
         Ok(ended)
     }
 
@@ -173,7 +176,8 @@ async fn end_pause(connection: &mut PgConnection, app: &AppId, provider: Provide
 /// Makes due what a pause moved: due rows, and watching ones whose deadline has passed. A raw push whose deadline is still
 /// to come keeps waiting for its receipt, and a toast for its deadline.
 ///
-/// Reads the rows of `deliveries_due` that are due later. Rare: an operator does it.
+/// Reads the rows of `deliveries_due` that are due later than the spread: what is due within it needs no help, and so each
+/// step finds other rows. Rare: an operator does it.
 async fn bring_back(
     connection: &mut PgConnection,
     app: &AppId,
@@ -185,9 +189,11 @@ async fn bring_back(
         WITH later AS MATERIALIZED (
             SELECT id
               FROM deliveries
-             WHERE next_at > (SELECT clock_timestamp()) AND app_id = $1 AND provider = $2
+             WHERE queue = ANY ('{0,1,2,3}') AND app_id = $1 AND provider = $2
+               AND next_at > (SELECT clock_timestamp()) + $5 * interval '1 microsecond'
                AND (state = $3 AND (form <> $6 OR deadline_at IS NULL OR deadline_at <= (SELECT clock_timestamp()))
                     OR state = $4 AND deadline_at <= (SELECT clock_timestamp()))
+             LIMIT $7
                FOR UPDATE SKIP LOCKED
         )
         UPDATE deliveries d
@@ -201,6 +207,7 @@ async fn bring_back(
     .bind(State::Watching.number())
     .bind(micros(spread))
     .bind(Form::Toast.number())
+    .bind(i64::try_from(BRING_BACK_STEP).unwrap_or(i64::MAX))
     .execute(connection)
     .await?;
     Ok(brought.rows_affected())
