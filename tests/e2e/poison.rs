@@ -74,8 +74,7 @@ async fn a_suspect_that_breaks_the_contract_is_parked_with_its_field() {
 
 #[tokio::test]
 async fn a_delivery_that_was_in_three_dying_workers_hands_is_pushed_by_a_child_process() {
-    let mut world =
-        World::of().workers(0).worker("lease_secs = 3\nattempt_timeout_secs = 2").allow("alone").start().await;
+    let mut world = World::of().workers(0).worker("lease_secs = 3\nattempt_timeout_secs = 2").start().await;
     world.phone("anna", json!({ "platform": "ios", "ackLossPercent": 100 })).await;
     // Long enough to be killed between push and record.
     world.simulator.set(json!({ "delayMs": 1_000 })).await;
@@ -91,7 +90,10 @@ async fn a_delivery_that_was_in_three_dying_workers_hands_is_pushed_by_a_child_p
     world.add_worker().await.unwrap();
     world.reaches("anna", "order", "accepted").await;
     let log = world.logs().join("\n");
-    assert!(log.contains("taken often without an outcome; it is done alone"), "it was pushed like any other:\n{log}");
+    assert!(
+        log.contains("taken often without an outcome; done by a child process"),
+        "it was pushed like any other:\n{log}"
+    );
     assert_eq!(
         world.simulator.count("anna", "received").await,
         4,

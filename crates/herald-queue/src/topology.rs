@@ -253,7 +253,14 @@ mod tests {
     #[test]
     fn suspect_leads_to_parked_and_parked_leads_nowhere() {
         assert!(arguments_of(Source::Suspect).contains(&("x-dead-letter-routing-key", Argument::Text("parked"))));
-        assert_eq!(arguments_of(Source::Parked), [("x-queue-type", Argument::Text("quorum"))]);
+        assert!(!arguments_of(Source::Parked).iter().any(|(name, _)| name.starts_with("x-dead-letter")));
+    }
+
+    #[test]
+    fn every_queue_says_how_often_it_delivers_or_rabbitmq_4_would() {
+        for source in Source::ALL {
+            assert!(arguments_of(source).iter().any(|(name, _)| *name == "x-delivery-limit"), "{source}");
+        }
     }
 
     #[test]
