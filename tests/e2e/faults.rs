@@ -11,7 +11,8 @@ use herald_harness::{PrivatePostgres, PrivateRabbit, amqp};
 use serde_json::json;
 
 use crate::load::Load;
-use crate::world::{Setup, World, until};
+use crate::requests;
+use crate::world::{APP, Setup, World, until};
 
 /// Pushes in flight of each worker, at most.
 const BUDGET: usize = 20;
@@ -184,4 +185,23 @@ async fn a_frozen_connection_to_the_broker_loses_nothing() {
     load.check(&world, 2 * BUDGET).await;
     assert_eq!(load.confirmed(), NOTIFICATIONS);
     tokio::time::timeout(Duration::from_secs(90), world.finish()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_toast_is_shown_on_time_though_the_broker_is_away() {
+    let mut rabbit = PrivateRabbit::start().await.unwrap();
+    rabbit.add_vhost("herald").await.unwrap();
+    let world = allowing(World::of(), &BROKER_AWAY).broker(rabbit.url("herald")).start().await;
+    rabbit.settle().await.unwrap();
+    world.phone("anna", json!({ "platform": "ios", "condition": "powerSaving" })).await;
+    world.publish("order", &requests::with_fallback(APP, "anna", 3)).await;
+    until("the raw push to be accepted", async || world.simulator.pushes_to("anna").await.len() == 1).await;
+    rabbit.kill9().await.unwrap();
+    until("the toast", async || world.simulator.count("anna", "toastsShown").await == 1).await;
+    let pushes = world.simulator.pushes_to("anna").await;
+    let late = Duration::from_micros(pushes[1].time - pushes[0].time).saturating_sub(Duration::from_secs(3));
+    assert!(late < Duration::from_secs(2), "the toast came {late:?} after its deadline");
+    rabbit.start_again().await.unwrap();
+    world.reaches("anna", "order", "toasted").await;
+    world.finish().await;
 }

@@ -151,3 +151,31 @@ async fn a_push_whose_answer_gets_lost_is_repeated_with_the_same_ids() {
     assert_eq!(world.simulator.pushes_to("anna").await.len(), 2);
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_device_that_no_credentials_reach_is_held_and_pauses_nobody() {
+    let world = World::of().start().await;
+    world.phone("anna", json!({ "platform": "ios" })).await;
+    // A developer's build: its token is of the sandbox, and only production is configured.
+    let sandbox = herald_store::NewSubscription {
+        app: AppId::new(APP),
+        user: UserId::new("anna"),
+        platform: herald_core::subscription::Platform::Ios,
+        token_kind: herald_core::subscription::TokenKind::Token,
+        token: herald_core::ids::PushToken::new("5a".repeat(32)),
+        environment: herald_core::subscription::Environment::Sandbox,
+        expires_at: world.store().clock().now().plus(Duration::from_secs(3_600)),
+        unsid: None,
+    };
+    world.store().subscribe(sandbox).await.unwrap();
+    for order in ["first", "second"] {
+        world.publish(order, &requests::raw(APP, "anna")).await;
+    }
+    until("both raw pushes to the phone", async || world.simulator.count("anna", "rawsDelivered").await == 2).await;
+    let app = AppId::new(APP);
+    until("the other device's deliveries to be held", async || world.store().open_count(&app).await.unwrap() == 2)
+        .await;
+    assert!(world.store().pauses().await.unwrap().is_empty(), "one device must not pause the app");
+    assert_eq!(world.store().list(&app, &UserId::new("anna")).await.unwrap().len(), 2, "nothing is pruned");
+    world.finish().await;
+}

@@ -5,7 +5,7 @@
 //!
 //! **Trips** (the first that holds):
 //! - at once on `unauthorized`, `misconfigured` and a provider-wide throttle: every further push would fare the same, and
-//!   a wrong key that is used on costs connections (`providers.md` §0.4);
+//!   a wrong key that is used on costs connections;
 //! - when at least [`MIN_FAILURES`] attempts in the last [`WINDOW`] failed as `unavailable`, `not sent` or `unknown`, and
 //!   they are half or more of all attempts.
 //!

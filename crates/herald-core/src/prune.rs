@@ -3,7 +3,7 @@
 //! Stands in record, before [`crate::delivery::step`]. Three questions are asked of a `gone`:
 //!
 //! 1. *Is it about this token?* APNs' 410 says since when the token has been dead. If the app presented the token after
-//!    that, the answer is **stale** and proves nothing (signal-server's rule, `providers.md` §2).
+//!    that, the answer is **stale** and proves nothing (signal-server's rule).
 //! 2. *Could it be our own fault?* `BadDeviceToken`, a wrong sender and the like are what a sandbox token on production,
 //!    or a wrong service account, look like. Such a `guarded` answer prunes only with the leave of the
 //!    [`MassFailureGuard`]: this app's other pushes must be accepted meanwhile, and just before.

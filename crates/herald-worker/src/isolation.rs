@@ -5,7 +5,7 @@
 //! never notice (G6). Losing a connection is no evidence: the work is only done in another place.
 //!
 //! The child is told what to do as one JSON object on its standard input. On its standard output it says [`BEGUN`] once it
-//! has its configuration, broker and store, and then what came of the work, as JSON. A child that dies before it has begun
+//! has its configuration and the store, and then what came of the work, as JSON. A child that dies before it has begun
 //! says nothing about the work. Nobody waits for a child with a permit of the budget.
 
 use std::process::Stdio;
@@ -234,7 +234,7 @@ async fn suspect(way: &Way, message: Message, stop: &CancellationToken) {
                 code: "poison".to_owned(),
                 field: String::new(),
                 problem: "it killed the process that worked on it".to_owned(),
-                fix: "report it with the worker's log; replay it after an upgrade".to_owned(),
+                fix: "report it with the worker's log; publish it again after an upgrade".to_owned(),
             },
             Ended::Answered(Verdict::Done) => {
                 way.queue.ack(vec![message]).await;
@@ -250,7 +250,7 @@ async fn suspect(way: &Way, message: Message, stop: &CancellationToken) {
             code: "delivery_limit".to_owned(),
             field: String::new(),
             problem: "it was delivered too often and never acknowledged".to_owned(),
-            fix: "hints can be discarded; replay anything else once the workers are healthy".to_owned(),
+            fix: "hints need nothing; publish anything else again once the workers are healthy".to_owned(),
         },
     };
     if parked::park(way, &message, &reason, stop).await {

@@ -2,7 +2,7 @@
 //!
 //! Stands beside intake and take. A message is acked only after its copy on `herald.parked` (or `herald.suspect`) is
 //! confirmed, so a crash in between parks it twice at most, under one id. The workers drain `herald.parked` into the store's
-//! dead letters, where operators list, replay and discard them.
+//! dead letters, where operators list them.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -107,7 +107,7 @@ pub(crate) fn unpanicked<T>(read: impl FnOnce() -> T, refuse: impl FnOnce(ParkRe
             code: "poison".to_owned(),
             field: String::new(),
             problem: "reading it panicked: a defect of Herald".to_owned(),
-            fix: "report it with the worker's log; replay it after an upgrade".to_owned(),
+            fix: "report it with the worker's log; publish it again after an upgrade".to_owned(),
         })
     })
 }
@@ -178,7 +178,7 @@ fn letter(way: &Way, message: &Message, now: Timestamp) -> (DeadLetter, Option<O
         code: "delivery_limit".to_owned(),
         field: String::new(),
         problem: "the broker gave up: it was delivered too often and never acknowledged".to_owned(),
-        fix: "see the workers' logs for why they could not finish it; replay it when that is mended".to_owned(),
+        fix: "see the workers' logs for why they could not finish it; publish it again when that is mended".to_owned(),
     });
     let props = &message.props;
     let body = message.body();

@@ -70,7 +70,7 @@ fn bad_hint(refused: &hints::BadHints) -> ParkReason {
         code: "bad_hint".to_owned(),
         field: String::new(),
         problem: refused.to_string(),
-        fix: "discard it; the clock finds what is due by itself".to_owned(),
+        fix: "do nothing; the clock finds what is due by itself".to_owned(),
     }
 }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 /// Delivers app notifications to every device of a user, from a message queue.
 #[derive(Debug, Parser)]
-#[command(name = "herald", version, about, after_help = EXIT_CODES)]
+#[command(name = "herald", version, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     /// The configuration file; without it ./herald.toml, if there is one
     #[arg(long, global = true, env = "HERALD_CONFIG", value_name = "FILE", value_parser = config_file())]
@@ -158,7 +158,7 @@ pub(crate) struct SendArgs {
     /// When it is removed: a time (2026-12-01T00:00:00Z), or from now (90s, 15m, 2h, 7d)
     #[arg(long, value_name = "WHEN", conflicts_with = "file")]
     pub expires: Option<String>,
-    /// Send it this often, each with its own key; `{n}` in any text becomes the number
+    /// Send it this often, each with its own key; the letter n in braces, in any text, becomes the number
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub count: u64,
     /// At most this many a second

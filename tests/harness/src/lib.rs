@@ -1,7 +1,7 @@
 //! How a test gets RabbitMQ, PostgreSQL and faults: private servers, a fault proxy, the real binary, a ledger.
 //!
-//! It stands outside the way of a notification: no crate uses it but in its tests. Reading order: [`database`] and
-//! [`broker`] (what most tests want: a place of their own on shared servers), [`PrivatePostgres`] and [`PrivateRabbit`]
+//! It stands outside the way of a notification: no crate uses it but in its tests. Reading order: [`database()`] and
+//! [`broker()`] (what most tests want: a place of their own on shared servers), [`PrivatePostgres`] and [`PrivateRabbit`]
 //! (servers a test may kill), [`process`] (the real binary), [`proxy`] (a network that fails), [`wait`], [`amqp`] and
 //! [`ledger`].
 //!

@@ -10,7 +10,7 @@ use crate::retry::MAX_RETRY_AFTER;
 use crate::time::Timestamp;
 
 /// The `Retry-After` header: seconds, or an HTTP date (RFC 9110 §10.2.3) as the time left until it. Never longer than
-/// [`MAX_RETRY_AFTER`](crate::retry::MAX_RETRY_AFTER); none if it is neither.
+/// [`MAX_RETRY_AFTER`]; none if it is neither.
 pub(super) fn retry_after(answer: &Answer, now: Timestamp) -> Option<Duration> {
     let text = answer.retry_after.as_deref()?.trim();
     let wait = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
