@@ -1,12 +1,12 @@
 //! Receipts: what cancels a toast, what does not, and what is refused.
 
 use herald_core::ids::{AppId, NotificationId, Unsid, UserId};
-use herald_harness::amqp::properties;
+use herald_harness::amqp::{self, properties};
 use serde_json::json;
 
 use crate::requests;
 use crate::simulator::Push;
-use crate::world::{APP, World, until};
+use crate::world::{APP, World, login, until};
 
 /// A phone that gets raw pushes and never acknowledges by itself.
 fn silent() -> serde_json::Value {
@@ -70,6 +70,31 @@ async fn a_receipt_from_an_upstream_service_cancels_the_toast_of_its_device_and_
         (count(&world, "duplicate").await, count(&world, "unknown").await) == (1.0, 1.0)
     })
     .await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn one_apps_producer_acknowledges_nothing_of_another_app() {
+    let world = World::of().two_apps().allow("parked").start().await;
+    let unsid = world.phone("anna", silent()).await;
+    let own = amqp::connect(&world.producers[0]).await.unwrap();
+    let of_own = properties("order").with_user_id(login(&world.producers[0]).as_str().into());
+    let body = requests::with_fallback(APP, "anna", 3).to_string();
+    own.publish("herald.requests", "high", of_own, body.as_bytes()).await.unwrap();
+    raw_push_to(&world, "anna").await;
+    let id = notification(&world, "anna", "order").await;
+    let receipt =
+        json!({ "receipts": [{ "notificationId": id, "userNotificationSubscriptionId": unsid }] }).to_string();
+    // The tests' own connection may publish receipts; which app it speaks for is what `user_id` says.
+    let receipts = world.amqp().await;
+    receipts.publish("herald.receipts", "receipt", properties("nobody's"), receipt.as_bytes()).await.unwrap();
+    until("the receipt of nobody to be parked", async || {
+        world.store().dead_count().await.is_ok_and(|count| count == 1)
+    })
+    .await;
+    let letter = world.store().dead_list(1, None).await.unwrap().remove(0);
+    assert_eq!((letter.reason_code.as_str(), letter.field.as_str()), ("invalid_receipts", "user_id"));
+    world.reaches("anna", "order", "toasted").await;
     world.finish().await;
 }
 
