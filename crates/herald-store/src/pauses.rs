@@ -79,6 +79,20 @@ impl Store {
         .await
     }
 
+    /// Makes due, spread over `spread`, what a pause that has ended before its time left behind. Ends no pause: while one
+    /// runs, it does nothing.
+    ///
+    /// # Errors
+    /// As any call; repeating is safe.
+    pub async fn bring_back(&self, app: &AppId, provider: Provider, spread: Duration) -> Result<()> {
+        self.within("bring_back", async {
+            match &self.inner {
+                Inner::Postgres(pg) => pg.bring_back(app, provider, spread).await,
+            }
+        })
+        .await
+    }
+
     /// Moves up to `limit` deliveries that are due now, but whose provider is paused, to the pause's end plus a random
     /// part of `jitter`. Nothing is taken, no version changes. Returns how many; call again while it is `limit`.
     ///

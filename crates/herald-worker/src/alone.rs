@@ -57,10 +57,11 @@ pub async fn do_alone(worker: Worker, work: Isolated, begun: impl FnOnce() -> st
 
 async fn take(way: &Arc<Way>, deliveries: &[(uuid::Uuid, i64)]) -> Verdict {
     let hint = |(id, version): &(uuid::Uuid, i64)| Hint { delivery: DeliveryId(*id), version: *version };
-    let hints: Vec<Hint> = deliveries.iter().map(hint).collect();
+    // What is beyond the budget is brought back by its lease.
+    let hints: Vec<Hint> =
+        deliveries.iter().map(hint).take(way.budget.room_now(DispatchQueue::Fallback, Kind::Due)).collect();
     let lease = Lease::before_take(way.settings.lease);
     let Ok(taken) = way.store.take(&hints, way.settings.lease).await else { return Verdict::Unavailable };
-    // The whole budget is the child's; what is beyond it is brought back by its lease.
     let mut permits = way.budget.take(DispatchQueue::Fallback, Kind::Due, taken.len());
     push::start(way, taken, &mut permits, lease);
     Verdict::Done

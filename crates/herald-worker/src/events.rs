@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herald_queue::{Exchange, Outgoing};
-use herald_store::OutboxRow;
+use herald_store::{OutboxRow, StoreError};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
+use crate::clock::Trouble;
 use crate::way::Way;
 
 /// Events published together.
@@ -23,9 +24,12 @@ const HOLD: Duration = Duration::from_secs(30);
 
 /// Publishes what is in the outbox until `stop`; then once more, for what the drain left.
 pub(crate) async fn run(way: Arc<Way>, stop: CancellationToken) {
+    let mut trouble = Trouble::default();
     loop {
-        let full = publish(&way).await;
-        if full {
+        let published = publish(&way).await;
+        let full = matches!(published, Ok(true));
+        trouble.note("the outbox", &published.map(|_| ()));
+        if full && !stop.is_cancelled() {
             continue;
         }
         tokio::select! {
@@ -33,20 +37,16 @@ pub(crate) async fn run(way: Arc<Way>, stop: CancellationToken) {
             () = tokio::time::sleep(way.settings.clock_interval) => {}
         }
     }
-    publish(&way).await;
+    // What the drain left; what the store does not give now is published by another replica.
+    let last = publish(&way).await;
+    trouble.note("the outbox", &last.map(|_| ()));
 }
 
 /// One batch; says whether there may be more.
-async fn publish(way: &Way) -> bool {
-    let rows = match way.store.outbox_claim(BATCH, HOLD).await {
-        Ok(rows) => rows,
-        Err(error) => {
-            warn!(%error, "could not read the outbox");
-            return false;
-        }
-    };
+async fn publish(way: &Way) -> Result<bool, StoreError> {
+    let rows = way.store.outbox_claim(BATCH, HOLD).await?;
     if rows.is_empty() {
-        return false;
+        return Ok(false);
     }
     let results = way.queue.publisher().publish_all(rows.iter().map(outgoing).collect()).await;
     let sent: Vec<Uuid> =
@@ -54,14 +54,11 @@ async fn publish(way: &Way) -> bool {
     way.metrics.events_published(sent.len());
     let all = sent.len() == rows.len();
     // Published but not marked: published again later, under the same id.
-    if let Err(error) = way.store.outbox_done(&sent).await {
-        warn!(%error, "could not mark events as sent; they will be repeated");
-        return false;
-    }
+    way.store.outbox_done(&sent).await?;
     if !all {
         warn!(failed = rows.len() - sent.len(), "some events were not confirmed; they will be repeated");
     }
-    all && rows.len() == usize::try_from(BATCH).unwrap_or(usize::MAX)
+    Ok(all && rows.len() == usize::try_from(BATCH).unwrap_or(usize::MAX))
 }
 
 fn outgoing(row: &OutboxRow) -> Outgoing {

@@ -50,8 +50,9 @@ async fn keep_house(way: &Way, resumed: &mut Vec<Gate>) -> Result<(), StoreError
     show_broker(way);
     way.store.sync_clock().await?;
     // One tick after the end was seen: by now what this replica was just holding until the old end is recorded.
-    for (app, provider) in std::mem::take(resumed) {
-        way.store.resume(&app, provider, RESUME_SPREAD).await?;
+    while let Some((app, provider)) = resumed.last() {
+        way.store.bring_back(app, *provider, RESUME_SPREAD).await?;
+        resumed.pop();
     }
     *resumed = follow_pauses(way).await?;
     Ok(())

@@ -95,11 +95,10 @@ async fn apply(way: &Way, receipts: &[Receipt], stop: &CancellationToken) -> Res
 /// The apps that a login may acknowledge for: as for requests, those that list it, as soon as there is more than one app or
 /// any login is listed (G8). `None`: every app.
 fn apps_of(way: &Way, login: Option<&str>) -> Result<Option<Arc<[AppId]>>, ParkReason> {
-    let users = |app: &Arc<AppRuntime>| app.settings.amqp_users.clone();
-    if way.apps.len() <= 1 && way.apps.iter().all(|app| users(app).is_empty()) {
+    if way.apps.len() <= 1 && way.apps.iter().all(|app| app.settings.amqp_users.is_empty()) {
         return Ok(None);
     }
-    let lists = |app: &&Arc<AppRuntime>| users(app).iter().any(|user| Some(user.as_str()) == login);
+    let lists = |app: &&Arc<AppRuntime>| app.settings.amqp_users.iter().any(|user| Some(user.as_str()) == login);
     let apps: Arc<[AppId]> = way.apps.iter().filter(lists).map(|app| app.settings.id.clone()).collect();
     if apps.is_empty() {
         return Err(ParkReason {

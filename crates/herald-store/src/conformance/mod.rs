@@ -117,6 +117,8 @@ macro_rules! conformance_tests {
             }
             pauses {
                 a_pause_is_seen_by_all_until_resumed
+                what_a_pause_left_behind_comes_back_but_not_while_a_newer_one_runs
+                a_shorter_pause_does_not_replace_a_longer_one
                 an_operators_pause_is_not_replaced_by_an_automatic_one
                 due_rows_of_a_paused_provider_move_untaken_and_come_back
                 a_watching_row_does_not_come_back_before_its_deadline

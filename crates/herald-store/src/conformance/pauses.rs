@@ -69,6 +69,28 @@ pub async fn due_rows_of_a_paused_provider_move_untaken_and_come_back(store: Sto
     assert_eq!(back, [hint]);
 }
 
+pub async fn what_a_pause_left_behind_comes_back_but_not_while_a_newer_one_runs(store: Store) {
+    let (_, hint) = due(&store, "anna", "1").await;
+    pause(&store, Provider::Apns, false).await;
+    assert_eq!(store.move_paused(&app(), Provider::Apns, OVER, 10).await.unwrap(), 1);
+    // A replica that learned late of a resume must not end the pause that came after it, nor bring back what it holds.
+    let running = store.pauses().await.unwrap();
+    store.bring_back(&app(), Provider::Apns, OVER).await.unwrap();
+    assert_eq!(store.pauses().await.unwrap(), running);
+    assert!(claim(&store, OVER).await.is_empty());
+    assert!(store.resume(&app(), Provider::Apns, OVER).await.unwrap());
+    store.bring_back(&app(), Provider::Apns, OVER).await.unwrap();
+    assert_eq!(claim(&store, LONG).await, [hint]);
+}
+
+pub async fn a_shorter_pause_does_not_replace_a_longer_one(store: Store) {
+    pause(&store, Provider::Apns, false).await;
+    let long = store.pauses().await.unwrap();
+    let soon = store.clock().now().plus(std::time::Duration::from_secs(1));
+    store.pause(&app(), Provider::Apns, soon, "unavailable", "", false).await.unwrap();
+    assert_eq!(store.pauses().await.unwrap(), long);
+}
+
 pub async fn a_watching_row_does_not_come_back_before_its_deadline(store: Store) {
     let early = taken(&store, "anna", "1").await;
     let late = taken(&store, "ben", "1").await;

@@ -7,7 +7,7 @@ use herald_core::ids::AppId;
 use herald_core::push::Form;
 use herald_core::subscription::Provider;
 use herald_core::time::Timestamp;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 use super::Postgres;
 use super::error::during;
@@ -80,12 +80,18 @@ impl Postgres {
 
     pub(crate) async fn resume(&self, app: &AppId, provider: Provider, spread: Duration) -> Result<bool> {
         const OPERATION: &str = "resume";
-        let mut connection = self.pool.acquire().await.map_err(during(OPERATION))?;
-        let ended = end_pause(&mut connection, app, provider).await.map_err(during(OPERATION))?;
+        let ended = end_pause(&self.pool, app, provider).await.map_err(during(OPERATION))?;
         // Even if it had ended: a replica that learned of it late may have held rows until the old end meanwhile.
-        // In steps, each its own transaction: none is long, and what was brought back stays so.
-        while bring_back(&mut connection, app, provider, spread).await.map_err(during(OPERATION))? == BRING_BACK_STEP {}
+        self.bring_back(app, provider, spread).await?;
         Ok(ended)
+    }
+
+    /// In steps, each its own transaction: none is long, and what was brought back stays so.
+    pub(crate) async fn bring_back(&self, app: &AppId, provider: Provider, spread: Duration) -> Result<()> {
+        const OPERATION: &str = "bring_back";
+        let mut connection = self.pool.acquire().await.map_err(during(OPERATION))?;
+        while bring_back(&mut connection, app, provider, spread).await.map_err(during(OPERATION))? == BRING_BACK_STEP {}
+        Ok(())
     }
 
     /// Index: `deliveries_due`, those due by now only; the pause's end is read here, so that one that was resumed
@@ -164,17 +170,17 @@ impl Postgres {
 }
 
 /// Index: primary key.
-async fn end_pause(connection: &mut PgConnection, app: &AppId, provider: Provider) -> sqlx::Result<bool> {
+async fn end_pause(pool: &PgPool, app: &AppId, provider: Provider) -> sqlx::Result<bool> {
     let ended = sqlx::query("DELETE FROM pauses WHERE app_id = $1 AND provider = $2")
         .bind(app.as_str())
         .bind(provider_number(provider))
-        .execute(connection)
+        .execute(pool)
         .await?;
     Ok(ended.rows_affected() > 0)
 }
 
 /// Makes due what a pause moved: due rows, and watching ones whose deadline has passed. A raw push whose deadline is still
-/// to come keeps waiting for its receipt, and a toast for its deadline.
+/// to come keeps waiting for its receipt, and a toast for its deadline. Nothing, if a newer pause runs.
 ///
 /// Reads the rows of `deliveries_due` that are due later than the spread: what is due within it needs no help, and so each
 /// step finds other rows. Rare: an operator does it.
@@ -193,6 +199,7 @@ async fn bring_back(
                AND next_at > (SELECT clock_timestamp()) + $5 * interval '1 microsecond'
                AND (state = $3 AND (form <> $6 OR deadline_at IS NULL OR deadline_at <= (SELECT clock_timestamp()))
                     OR state = $4 AND deadline_at <= (SELECT clock_timestamp()))
+               AND NOT EXISTS (SELECT FROM pauses WHERE app_id = $1 AND provider = $2 AND until > clock_timestamp())
              LIMIT $7
                FOR UPDATE SKIP LOCKED
         )
