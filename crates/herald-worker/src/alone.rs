@@ -22,7 +22,11 @@ use crate::{house, intake, push, record};
 const BEFORE_THE_END: Duration = Duration::from_secs(5);
 
 /// Does this, records it, and says what came of it. `begun` is called when everything that it needs is there.
-pub async fn do_alone(worker: Worker, work: Isolated, begun: impl FnOnce() -> std::io::Result<()>) -> Verdict {
+pub async fn do_alone(mut worker: Worker, work: Isolated, begun: impl FnOnce() -> std::io::Result<()>) -> Verdict {
+    // The lease must outlast the child: else another worker takes it from one that hangs, and its parent, which
+    // comes to record the poison, finds another version.
+    let settings = &mut worker.settings;
+    settings.lease = settings.lease.max(settings.isolate.timeout + BEFORE_THE_END);
     let (way, ends) = Way::new(worker);
     // What is paused is paused for a child too.
     if house::follow_pauses(&way).await.is_err() || begun().is_err() {
