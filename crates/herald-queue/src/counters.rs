@@ -29,19 +29,20 @@ counters! {
     redelivered,
     /// Messages acked.
     acked,
-    /// Acks that came after their connection was lost: the broker delivers those messages again.
+    /// Acks that came after their connection was lost, or that a file could not take before it was closed: the queue delivers
+    /// those messages again.
     stale,
-    /// Messages given back to the broker unstarted.
+    /// Messages given back to the queue unstarted.
     given_back,
     /// Messages dropped neither acked nor given back: a bug of the caller, or a stop in a hurry.
     dropped,
-    /// Publishes that the broker confirmed.
+    /// Publishes that the queue confirmed.
     confirmed,
     /// Publishes that the broker refused because the queue is full.
     refused,
     /// Publishes whose fate is unknown, or that never left.
     unconfirmed,
-    /// Connections lost, either role.
+    /// Connections lost, either role; on a file, how often it began to fail.
     losses,
     /// Consumers that lost their channel while the connection stayed.
     resubscribed,
@@ -58,17 +59,18 @@ pub(crate) fn add(counter: &AtomicU64, count: usize) {
 /// Whether a [`Queue`](crate::Queue) can work now, for readiness.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// The publish connection is up and not blocked. False until the first [`Queue::publisher`](crate::Queue::publisher).
+    /// The publish connection is up and not blocked, and false until the first [`Queue::publisher`](crate::Queue::publisher);
+    /// or the file can be written.
     pub publishing: bool,
     /// For how long that has been so.
     pub publishing_for: Duration,
-    /// The consume connection is up, and every consumer is subscribed. False until the first
-    /// [`Queue::consume`](crate::Queue::consume).
+    /// The consume connection is up, or this process is the one that consumes the file, and every consumer gets what there
+    /// is. False until the first [`Queue::consume`](crate::Queue::consume).
     pub consuming: bool,
-    /// For how long the consume connection has been up or down.
+    /// For how long the consume connection has been up or down, or that has been so for a file.
     pub consuming_for: Duration,
-    /// The broker takes no publishes now, and why (memory or disk alarm).
+    /// The queue takes no publishes now, and why (memory or disk alarm; a full disk).
     pub blocked: Option<String>,
-    /// Why the last connection was lost, or could not be made.
+    /// Why the last connection was lost, or could not be made; what last was wrong with the file or its lock.
     pub last_loss: Option<String>,
 }

@@ -2,19 +2,21 @@
 //!
 //! Handed out by [`Consumer::next`](crate::Consumer::next); ends in [`Queue::ack`](crate::Queue::ack) or
 //! [`Queue::give_back`](crate::Queue::give_back). `Debug` never shows the body.
+//!
+//! AMQP's properties are the model, whatever the backend: a file keeps them as JSON and gives them back as such, so that what
+//! a message says, and what a dead letter carries, is decided in one place.
 
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use herald_core::request::Envelope;
-use lapin::message::Delivery;
 use lapin::protocol::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::amqp::session::Session;
 use crate::counters::add;
 use crate::park::{self, ParkReason};
+use crate::settle::Session;
 use crate::source::Source;
 
 /// What came with the body.
@@ -28,7 +30,8 @@ pub struct Properties {
     pub content_type: Option<String>,
     /// `content_encoding`.
     pub content_encoding: Option<String>,
-    /// `user_id`, which RabbitMQ validated against the login of whoever published it first.
+    /// `user_id`, which RabbitMQ validated against the login of whoever published it first. On a file, the claim of somebody
+    /// who may write it.
     pub user_id: Option<String>,
     /// `app_id`, the producer's name. Validated by nobody.
     pub app_id: Option<String>,
@@ -51,14 +54,14 @@ pub struct Properties {
 /// A message from a queue. Settled exactly once: by [`Queue::ack`](crate::Queue::ack) when its work is stored, or by
 /// [`Queue::give_back`](crate::Queue::give_back) when it was not started. Dropped otherwise, it counts as
 /// [`Counters::dropped`](crate::Counters::dropped), keeps its place in the prefetch, and is delivered again once the
-/// channel closes.
+/// channel or the file closes.
 #[must_use = "a message is settled by ack or give_back"]
 pub struct Message {
     /// What came with the body.
     pub props: Properties,
-    /// How often it was delivered before (`x-delivery-count`; absent = 0). A lost connection counts as a delivery.
+    /// How often it was delivered before and not settled. A lost connection, or a process that was killed, counts as one.
     pub delivery_count: u32,
-    /// The broker may have delivered it before. No rule rests on this.
+    /// The queue may have delivered it before. No rule rests on this.
     pub redelivered: bool,
     /// The queue it came from.
     pub source: Source,
@@ -67,29 +70,41 @@ pub struct Message {
     body: Bytes,
     original: Box<BasicProperties>,
     pub(crate) tag: u64,
-    pub(crate) session: Arc<Session>,
+    pub(crate) session: Session,
+    place: Option<OwnedSemaphorePermit>,
     /// Not handed out yet, or settled.
     pub(crate) settled: bool,
 }
 
+/// A message as its backend has it.
+pub(crate) struct Content {
+    pub(crate) delivery_count: u32,
+    pub(crate) redelivered: bool,
+    pub(crate) original: BasicProperties,
+    pub(crate) body: Bytes,
+}
+
 impl Message {
-    pub(crate) fn new(delivery: Delivery, source: Source, session: Arc<Session>) -> Self {
-        let original = Box::new(delivery.properties);
-        let headers = original.headers().as_ref();
+    /// Not handed out yet. `place` is its place in the prefetch where the backend counts those by itself.
+    pub(crate) fn new(
+        content: Content,
+        source: Source,
+        session: Session,
+        tag: u64,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        let Content { delivery_count, redelivered, original, body } = content;
         Self {
             props: properties(&original, source),
-            // On a first delivery the header is not the broker's (RabbitMQ 4 sends none): a producer's own says nothing.
-            delivery_count: headers
-                .filter(|_| delivery.redelivered)
-                .and_then(|table| number(table, "x-delivery-count"))
-                .unwrap_or(0),
-            redelivered: delivery.redelivered,
+            delivery_count,
+            redelivered,
             source,
-            origin: park::origin(headers, source),
-            body: Bytes::from(delivery.data),
-            original,
-            tag: delivery.delivery_tag,
+            origin: park::origin(original.headers().as_ref(), source),
+            body,
+            original: Box::new(original),
+            tag,
             session,
+            place,
             settled: true,
         }
     }
@@ -150,7 +165,10 @@ impl Drop for Message {
     fn drop(&mut self) {
         if !self.settled {
             add(&self.session.counting().dropped, 1);
-            tracing::debug!(queue = %self.source, "a message was dropped unsettled; the broker delivers it again");
+            if let Some(place) = self.place.take() {
+                place.forget();
+            }
+            tracing::debug!(queue = %self.source, "a message was dropped unsettled; the queue delivers it again");
         }
     }
 }
@@ -188,18 +206,4 @@ fn text_of(value: &AMQPValue) -> Option<String> {
         AMQPValue::ByteArray(bytes) => std::str::from_utf8(bytes.as_slice()).ok().map(str::to_owned),
         _ => None,
     }
-}
-
-fn number(table: &FieldTable, name: &str) -> Option<u32> {
-    let value = match table.inner().get(name)? {
-        AMQPValue::ShortShortInt(n) => i64::from(*n),
-        AMQPValue::ShortShortUInt(n) => i64::from(*n),
-        AMQPValue::ShortInt(n) => i64::from(*n),
-        AMQPValue::ShortUInt(n) => i64::from(*n),
-        AMQPValue::LongInt(n) => i64::from(*n),
-        AMQPValue::LongUInt(n) => i64::from(*n),
-        AMQPValue::LongLongInt(n) => *n,
-        _ => return None,
-    };
-    Some(u32::try_from(value.max(0)).unwrap_or(u32::MAX))
 }

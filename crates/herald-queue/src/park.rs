@@ -99,7 +99,7 @@ pub(crate) fn properties(
 
 /// The properties that stay as they were. `expiration` and `priority` don't: a dead letter neither expires nor overtakes.
 fn copy_of(original: &BasicProperties) -> BasicProperties {
-    let mut copy = BasicProperties::default().with_delivery_mode(crate::amqp::PERSISTENT);
+    let mut copy = BasicProperties::default().with_delivery_mode(crate::publisher::PERSISTENT);
     macro_rules! keep {
         ($($get:ident $with:ident),*) => { $(if let Some(value) = original.$get() { copy = copy.$with(value.clone()); })* };
     }

@@ -7,6 +7,8 @@
 //! Safety is in arguments, not in policies, because a missing policy silently turns dead-lettering off. What an operator
 //! tunes (`max-length-bytes`, leader placement) belongs in a policy, so that a change needs no redeclaration.
 
+use std::sync::LazyLock;
+
 use herald_core::lane::{DispatchQueue, Lane};
 use serde_json::{Value, json};
 
@@ -189,6 +191,29 @@ fn suspect_bindings() -> Vec<(Exchange, &'static str)> {
     work.chain([SUSPECT_KEY]).map(|key| (Exchange::Dead, key)).collect()
 }
 
+/// The queues that a message published so goes to, by the same data; none if nobody wants it and no alternate exchange takes
+/// it. For a backend that has to route by itself; nothing here is bound to a topic exchange.
+pub(crate) fn route(exchange: Exchange, key: &str) -> Vec<&'static str> {
+    static SPECS: LazyLock<Vec<QueueSpec>> = LazyLock::new(queues);
+    let wants = |(to, bound): &(Exchange, &str)| *to == exchange && (exchange.kind() == "fanout" || *bound == key);
+    let wanting: Vec<&'static str> =
+        SPECS.iter().filter(|spec| spec.bindings.iter().any(wants)).map(|spec| spec.name).collect();
+    let kept =
+        |argument: &(&str, Argument)| *argument == ("alternate-exchange", Argument::Text(Exchange::Unrouted.name()));
+    if wanting.is_empty() && exchange.arguments().iter().any(kept) { vec![UNROUTED_QUEUE] } else { wanting }
+}
+
+/// How often a message of this source may be delivered again, and the queue it is moved to beyond that; `None` where it stays.
+pub(crate) fn delivery_limit(source: Source) -> Option<(u32, &'static str)> {
+    match source {
+        Source::Requests(_) | Source::Dispatch(_) | Source::Receipts => {
+            Some((WORK_DELIVERY_LIMIT, Source::Suspect.queue()))
+        }
+        Source::Suspect => Some((SUSPECT_DELIVERY_LIMIT, Source::Parked.queue())),
+        Source::Parked => None,
+    }
+}
+
 /// The same as RabbitMQ definitions, for `rabbitmqctl import_definitions` and `load_definitions`; users are left out,
 /// because passwords don't belong into a file.
 pub fn definitions(vhost: &str) -> Value {
@@ -260,6 +285,39 @@ mod tests {
     fn every_queue_says_how_often_it_delivers_or_rabbitmq_4_would() {
         for source in Source::ALL {
             assert!(arguments_of(source).iter().any(|(name, _)| *name == "x-delivery-limit"), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_message_goes_where_the_broker_would_route_it() {
+        let check = |exchange, key: &str, expected: &[&str]| assert_eq!(route(exchange, key), expected, "{key}");
+        for lane in Lane::ALL {
+            check(Exchange::Requests, lane_key(lane), &[Source::Requests(lane).queue()]);
+        }
+        for queue in DispatchQueue::ALL {
+            check(Exchange::Dispatch, dispatch_key(queue), &[Source::Dispatch(queue).queue()]);
+        }
+        check(Exchange::Receipts, RECEIPT_KEY, &["herald.receipts"]);
+        check(Exchange::Dead, SUSPECT_KEY, &["herald.suspect"]);
+        check(Exchange::Dead, "herald.requests.low", &["herald.suspect"]);
+        check(Exchange::Dead, PARKED_KEY, &["herald.parked"]);
+        check(Exchange::Requests, "hihg", &[UNROUTED_QUEUE]);
+        check(Exchange::Unrouted, "anything", &[UNROUTED_QUEUE]);
+        check(Exchange::Events, "received.mail", &[]);
+    }
+
+    #[test]
+    fn a_limit_leads_where_the_queues_arguments_say() {
+        for source in Source::ALL {
+            let arguments = arguments_of(source);
+            let key = arguments.iter().find(|(name, _)| *name == "x-dead-letter-routing-key");
+            let Some((limit, queue)) = delivery_limit(source) else {
+                assert_eq!(key, None, "{source}");
+                continue;
+            };
+            assert!(arguments.contains(&("x-delivery-limit", Argument::Number(limit))), "{source}");
+            let Some((_, Argument::Text(key))) = key else { panic!("{source}: a limit without a dead letter") };
+            assert_eq!(route(Exchange::Dead, key), [queue], "{source}");
         }
     }
 

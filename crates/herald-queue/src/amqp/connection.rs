@@ -16,8 +16,8 @@ use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::config::{Address, Config};
 use super::say;
-use crate::config::{Address, Config};
 
 /// How long TCP and TLS, and then all of connecting, may take.
 pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -184,7 +184,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::config::addresses;
+    use crate::amqp::config::addresses;
 
     /// Threads of this process that carry a connection of lapin.
     #[cfg(target_os = "linux")]

@@ -1,134 +1,39 @@
-//! Consumers: a task that keeps one queue subscribed, and the handle from which the worker takes batches.
+//! Keeps one queue subscribed, and feeds the [`Consumer`] from which the worker takes batches.
 //!
-//! First step of the way: what [`Consumer::next`] hands out goes to intake or take, and comes back to
-//! [`Queue::ack`](crate::Queue::ack). The prefetch bounds everything: what the broker sent and nobody settled is at most that
-//! many messages, here and in lapin's buffer together.
+//! The prefetch bounds everything: what the broker sent and nobody settled is at most that many messages, in the consumer and
+//! in lapin's buffer together.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use futures_util::StreamExt;
+use lapin::message::Delivery;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::backoff::Backoff;
 use super::connection::Link;
-use super::session::{Session, Verdict};
+use super::session::Session;
 use super::supervisor::{Duty, Shared};
 use super::{STEP_LIMIT, say};
+use crate::backoff::Backoff;
+use crate::consumer::Consumer;
 use crate::counters::add;
-use crate::message::Message;
+use crate::message::{Content, Message};
+use crate::settle;
 use crate::source::Source;
 
-/// For how long a batch waits for more once it has a message: long enough to fill a group commit under load, too short
-/// to be felt by one lonely message.
-const LINGER: Duration = Duration::from_millis(3);
-
-/// Takes messages from one queue. Survives every loss of connection or channel by itself.
-pub struct Consumer {
-    source: Source,
-    shared: Arc<Shared>,
-    arriving: mpsc::Receiver<Message>,
-    /// Received, not handed out yet: kept here so that a dropped [`Consumer::next`] loses nothing.
-    taken: Vec<Message>,
-    stop: CancellationToken,
-    _stop_on_drop: DropGuard,
-    _open: Arc<DropGuard>,
-}
-
-impl Consumer {
-    pub(crate) fn start(shared: &Arc<Shared>, open: Arc<DropGuard>, source: Source, prefetch: u16) -> Self {
-        shared.start(Duty::Consume);
-        // 0 would mean "without limit" to the broker.
-        let prefetch = prefetch.max(1);
-        let (out, arriving) = mpsc::channel(usize::from(prefetch));
-        let stop = shared.closing.child_token();
-        let subscription = Subscription { shared: Arc::clone(shared), source, prefetch, out, stop: stop.clone() };
-        shared.consumers.fetch_add(1, Ordering::Relaxed);
-        shared.tasks.spawn(subscription.keep());
-        let _stop_on_drop = stop.clone().drop_guard();
-        Self { source, shared: Arc::clone(shared), arriving, taken: vec![], stop, _stop_on_drop, _open: open }
-    }
-
-    /// The queue it consumes.
-    pub fn source(&self) -> Source {
-        self.source
-    }
-
-    /// The next batch: waits for one message, takes what has arrived besides and what arrives within 3 ms, at most `room`.
-    /// Without room, and while there is no connection, it just waits. Empty only after [`Consumer::stop`] or
-    /// [`Queue::close`](crate::Queue::close). Dropping the future loses nothing.
-    pub async fn next(&mut self, room: usize) -> Vec<Message> {
-        if room == 0 {
-            self.stop.cancelled().await;
-            return vec![];
-        }
-        loop {
-            // What belongs to a lost connection comes again by itself; working on it now would do it twice.
-            self.taken.retain(|message| !message.session.is_over());
-            if !self.taken.is_empty() {
-                break;
-            }
-            if self.arriving.recv_many(&mut self.taken, room).await == 0 {
-                return vec![];
-            }
-        }
-        let until = Instant::now() + LINGER;
-        while self.taken.len() < room {
-            let free = room - self.taken.len();
-            // An error is the end of waiting, 0 the end of the subscription; either way the batch is what there is.
-            match timeout_at(until, self.arriving.recv_many(&mut self.taken, free)).await {
-                Ok(count) if count > 0 => {}
-                _ => break,
-            }
-        }
-        let rest = self.taken.split_off(room.min(self.taken.len()));
-        let mut batch = std::mem::replace(&mut self.taken, rest);
-        for message in &mut batch {
-            message.settled = false;
-        }
-        let counting = &self.shared.counting;
-        add(&counting.delivered, batch.len());
-        add(&counting.redelivered, batch.iter().filter(|message| message.delivery_count > 0).count());
-        batch
-    }
-
-    /// Ends the subscription and gives back what was not handed out yet, so that other workers get it at once. Messages
-    /// that were handed out can still be acked. Takes at most 20 s.
-    pub async fn stop(&mut self) {
-        self.stop.cancel();
-        let mut rest = std::mem::take(&mut self.taken);
-        let drained = timeout(STEP_LIMIT * 2, async {
-            while let Some(message) = self.arriving.recv().await {
-                rest.push(message);
-            }
-        });
-        if drained.await.is_err() {
-            tracing::debug!(queue = %self.source, "the broker did not end the subscription in time");
-        }
-        let given_back = settle(rest, Verdict::GiveBack).await;
-        add(&self.shared.counting.given_back, given_back);
-    }
-}
-
-/// Settles a batch, whatever sessions its messages are of; how many were settled.
-pub(crate) async fn settle(mut batch: Vec<Message>, verdict: Verdict) -> usize {
-    let mut settled = 0;
-    while let Some(first) = batch.first() {
-        let session = Arc::clone(&first.session);
-        let (mut these, others) = batch.into_iter().partition::<Vec<_>, _>(|m| Arc::ptr_eq(&m.session, &session));
-        batch = others;
-        for message in &mut these {
-            message.settled = true;
-        }
-        let tags = these.iter().map(|message| message.tag).collect();
-        settled += session.settle(tags, verdict).await;
-    }
-    settled
+/// Starts to keep `source` subscribed, on a channel of its own. Needs a tokio runtime.
+pub(crate) fn start(shared: &Arc<Shared>, open: Arc<DropGuard>, source: Source, prefetch: u16) -> Consumer {
+    shared.start(Duty::Consume);
+    let (out, arriving) = mpsc::channel(usize::from(prefetch));
+    let stop = shared.closing.child_token();
+    let subscription = Subscription { shared: Arc::clone(shared), source, prefetch, out, stop: stop.clone() };
+    shared.consumers.fetch_add(1, Ordering::Relaxed);
+    shared.tasks.spawn(subscription.keep());
+    Consumer::new(source, Arc::clone(&shared.counting), arriving, stop, open)
 }
 
 /// Keeps a queue subscribed until it is told to stop.
@@ -247,7 +152,7 @@ impl Subscription {
             match delivery {
                 Some(Ok(delivery)) => {
                     session.delivered(delivery.delivery_tag);
-                    let message = Message::new(delivery, self.source, Arc::clone(session));
+                    let message = self.message(delivery, session);
                     tokio::select! {
                         () = link.lost.cancelled() => return End::LinkLost,
                         sent = self.out.send(message) => if sent.is_err() { return End::Stopped },
@@ -267,6 +172,17 @@ impl Subscription {
         }
     }
 
+    fn message(&self, delivery: Delivery, session: &Arc<Session>) -> Message {
+        let content = Content {
+            delivery_count: delivery_count(&delivery),
+            redelivered: delivery.redelivered,
+            original: delivery.properties,
+            body: delivery.data.into(),
+        };
+        let session = settle::Session::Amqp(Arc::clone(session));
+        Message::new(content, self.source, session, delivery.delivery_tag, None)
+    }
+
     /// Ends the subscription; what had already arrived still goes to the consumer, which gives it back.
     async fn cancel(&self, session: &Arc<Session>, deliveries: &mut lapin::Consumer) {
         if let Err(error) = session.channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default()).await {
@@ -275,11 +191,32 @@ impl Subscription {
         }
         while let Some(Ok(delivery)) = deliveries.next().await {
             session.delivered(delivery.delivery_tag);
-            if self.out.send(Message::new(delivery, self.source, Arc::clone(session))).await.is_err() {
+            if self.out.send(self.message(delivery, session)).await.is_err() {
                 return;
             }
         }
     }
+}
+
+/// How often the broker delivered it before.
+fn delivery_count(delivery: &Delivery) -> u32 {
+    // On a first delivery the header is not the broker's (RabbitMQ 4 sends none): a producer's own says nothing.
+    let headers = delivery.properties.headers().as_ref().filter(|_| delivery.redelivered);
+    headers.and_then(|table| number(table, "x-delivery-count")).unwrap_or(0)
+}
+
+fn number(table: &FieldTable, name: &str) -> Option<u32> {
+    let value = match table.inner().get(name)? {
+        AMQPValue::ShortShortInt(n) => i64::from(*n),
+        AMQPValue::ShortShortUInt(n) => i64::from(*n),
+        AMQPValue::ShortInt(n) => i64::from(*n),
+        AMQPValue::ShortUInt(n) => i64::from(*n),
+        AMQPValue::LongInt(n) => i64::from(*n),
+        AMQPValue::LongUInt(n) => i64::from(*n),
+        AMQPValue::LongLongInt(n) => *n,
+        _ => return None,
+    };
+    Some(u32::try_from(value.max(0)).unwrap_or(u32::MAX))
 }
 
 /// A soft error of AMQP closes the channel and leaves the connection as it was; any other puts the link in doubt.

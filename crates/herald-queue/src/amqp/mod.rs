@@ -4,21 +4,21 @@
 //! and a socket that is full goes unnoticed. Here a role (publish, consume) has one [`supervisor`], which keeps one
 //! [`link`](connection::Link) up; whatever fails on a link loses all of it, and everything on it is built anew.
 //!
-//! Reading order: [`connection`] (one link) → [`supervisor`] (always a link) → [`session`] (one channel's deliveries and
-//! their settlement) → [`consume`] → [`publish`] → [`declare`] (topology).
+//! Reading order: [`config`] (where) → [`broker`] (the operations) → [`connection`] (one link) → [`supervisor`] (always a
+//! link) → [`session`] (one channel's deliveries and their settlement, by the rules of [`outstanding`]) → [`consume`] →
+//! [`publish`] → [`declare`] (topology).
 
-pub(crate) mod backoff;
+pub(crate) mod config;
+pub(crate) mod broker;
 pub(crate) mod connection;
-pub(crate) mod consume;
-pub(crate) mod declare;
-pub(crate) mod publish;
-pub(crate) mod session;
 pub(crate) mod supervisor;
+pub(crate) mod session;
+mod outstanding;
+pub(crate) mod consume;
+pub(crate) mod publish;
+pub(crate) mod declare;
 
 use std::time::Duration;
-
-/// AMQP's `delivery_mode` for what must survive a restart.
-pub(crate) const PERSISTENT: u8 = 2;
 
 /// How long any single exchange with the broker may take (open a channel, subscribe, declare): a broker that needs longer
 /// is replaced by the next one.

@@ -12,10 +12,11 @@ use lapin::options::{BasicAckOptions, BasicNackOptions};
 use tokio::time::timeout;
 
 use super::connection::Link;
+use super::outstanding::{Outstanding, Settlement};
 use super::supervisor::Shared;
 use super::{STEP_LIMIT, say};
 use crate::counters::Counting;
-use crate::outstanding::{Outstanding, Settlement};
+use crate::settle::Verdict;
 
 pub(crate) struct Session {
     shared: Arc<Shared>,
@@ -25,15 +26,6 @@ pub(crate) struct Session {
     /// Held while settlements are put on the wire: one `multiple` ack overtaking another would close the channel.
     turn: tokio::sync::Mutex<()>,
     over: AtomicBool,
-}
-
-/// How a message leaves the queue's care.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Its work is stored.
-    Ack,
-    /// It was not started. By `nack`, which RabbitMQ 4.3 and later doesn't count against the delivery limit.
-    GiveBack,
 }
 
 impl Session {
