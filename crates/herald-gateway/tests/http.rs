@@ -14,7 +14,7 @@ use herald_core::subscription::{Environment, Platform, PlatformSet, Provider, To
 use herald_gateway::{Gateway, Parts, ReceiptKeys};
 use herald_harness::{PrivatePostgres, database, wait};
 use herald_metrics::Metrics;
-use herald_store::{Config, Intaken, NewDelivery, NewNotification, NewSubscription, Resolved, Store};
+use herald_store::{Intaken, NewDelivery, NewNotification, NewSubscription, PostgresConfig, Resolved, Store};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -42,7 +42,7 @@ struct Served {
 
 impl Served {
     async fn on(database_url: String) -> Result<Self> {
-        let store = Store::connect(Config {
+        let store = Store::connect(PostgresConfig {
             url: database_url,
             ca_pem: None,
             max_connections: 4,

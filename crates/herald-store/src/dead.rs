@@ -63,6 +63,7 @@ impl Store {
         self.within("dead_insert", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.dead_insert(letters, events).await,
+                Inner::Sqlite(lite) => lite.dead_insert(letters, events).await,
             }
         })
         .await
@@ -76,6 +77,7 @@ impl Store {
         self.within("dead_list", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.dead_list(limit, before).await,
+                Inner::Sqlite(lite) => lite.dead_list(limit, before).await,
             }
         })
         .await
@@ -89,6 +91,7 @@ impl Store {
         self.within("dead_letter", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.dead_letter(id).await,
+                Inner::Sqlite(lite) => lite.dead_letter(id).await,
             }
         })
         .await
@@ -102,6 +105,7 @@ impl Store {
         self.within("dead_remove", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.dead_remove(ids).await,
+                Inner::Sqlite(lite) => lite.dead_remove(ids).await,
             }
         })
         .await
@@ -115,6 +119,7 @@ impl Store {
         self.within("dead_count", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.dead_count().await,
+                Inner::Sqlite(lite) => lite.dead_count().await,
             }
         })
         .await

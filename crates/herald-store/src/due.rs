@@ -18,6 +18,7 @@ impl Store {
         self.within("due", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.claim_due(queue, limit, hold).await,
+                Inner::Sqlite(lite) => lite.claim_due(queue, limit, hold).await,
             }
         })
         .await
@@ -44,6 +45,7 @@ impl Store {
         self.within("put_off", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.put_off(hints, spread).await,
+                Inner::Sqlite(lite) => lite.put_off(hints, spread).await,
             }
         })
         .await

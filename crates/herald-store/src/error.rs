@@ -26,6 +26,18 @@ pub enum StoreError {
         /// What is wrong with it, without the URL.
         problem: &'static str,
     },
+    /// Another worker works on the file. Repeating doesn't help while it does.
+    #[error("store: {problem}")]
+    InUse {
+        /// Which file, by whom, and what to do.
+        problem: String,
+    },
+    /// The file is not Herald's. Repeating doesn't help.
+    #[error("store: {problem}")]
+    File {
+        /// Which file, and what to do.
+        problem: String,
+    },
     /// The store refused the statement, or a row can't be read: a defect of ours. Repeating doesn't help.
     #[error("store: {operation}: {problem}")]
     Defect {
@@ -41,7 +53,11 @@ impl StoreError {
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::Unavailable { .. } => true,
-            Self::Schema { .. } | Self::Config { .. } | Self::Defect { .. } => false,
+            Self::Schema { .. }
+            | Self::Config { .. }
+            | Self::InUse { .. }
+            | Self::File { .. }
+            | Self::Defect { .. } => false,
         }
     }
 }

@@ -36,6 +36,7 @@ impl Store {
         self.within("claim_fanout", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.claim_fanout(limit, hold).await,
+                Inner::Sqlite(lite) => lite.claim_fanout(limit, hold).await,
             }
         })
         .await
@@ -57,11 +58,12 @@ impl Store {
         resolve: F,
     ) -> Result<Expanded>
     where
-        F: FnMut(&NewNotification, &UserId, &[Subscription], Timestamp) -> Resolved + Send,
+        F: FnMut(&NewNotification, &UserId, &[Subscription], Timestamp) -> Resolved + Send + 'static,
     {
         self.within("expand", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.expand(notification, page.max(1), hold, resolve).await,
+                Inner::Sqlite(lite) => lite.expand(notification, page.max(1), hold, resolve).await,
             }
         })
         .await

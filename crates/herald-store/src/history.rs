@@ -13,6 +13,9 @@ use herald_core::time::Timestamp;
 
 use crate::{Attempt, Inner, Result, Store};
 
+/// What is counted is counted up to this many.
+pub(crate) const COUNT_LIMIT: i64 = 100_000;
+
 /// All that is known of a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace {
@@ -76,6 +79,7 @@ impl Store {
         self.within("trace", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.trace(app, notification).await,
+                Inner::Sqlite(lite) => lite.trace(app, notification).await,
             }
         })
         .await
@@ -89,6 +93,7 @@ impl Store {
         self.within("notification_by_key", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.notification_by_key(app, user, key).await,
+                Inner::Sqlite(lite) => lite.notification_by_key(app, user, key).await,
             }
         })
         .await
@@ -102,6 +107,7 @@ impl Store {
         self.within("open_count", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.open_count(app).await,
+                Inner::Sqlite(lite) => lite.open_count(app).await,
             }
         })
         .await
@@ -115,6 +121,7 @@ impl Store {
         self.within("stats", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.stats().await,
+                Inner::Sqlite(lite) => lite.stats().await,
             }
         })
         .await

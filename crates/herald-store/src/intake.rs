@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use herald_core::event::OutboxEvent;
 use herald_core::ids::{DeliveryId, NotificationId, Unsid, UserId};
-use herald_core::lane::Hint;
+use herald_core::lane::{Hint, Lane};
 use herald_core::notification::Notification;
 use herald_core::push::Form;
-use herald_core::request::Request;
+use herald_core::request::{Request, Target};
 use herald_core::subscription::Subscription;
 use herald_core::time::Timestamp;
 
-use crate::{Inner, Result, Store, Taken};
+use crate::{FANOUT_LIMIT, Inner, Result, Store, Taken};
 
 /// A request to be stored.
 #[derive(Debug, Clone)]
@@ -26,6 +26,35 @@ pub struct NewNotification {
     pub request: Request,
     /// When it came in, store time.
     pub received_at: Timestamp,
+}
+
+impl NewNotification {
+    /// The notification that is stored of it.
+    pub(crate) fn notification(self, user: UserId) -> Notification {
+        let Request { app, content, expires_at, .. } = self.request;
+        Notification { id: self.id, app, user, content, expires_at }
+    }
+
+    /// What a stored notification was asked for by, with the user as its target.
+    pub(crate) fn of(
+        notification: &Notification,
+        key: String,
+        lane: Lane,
+        received_at: Timestamp,
+        deliver_at: Option<Timestamp>,
+    ) -> Self {
+        let Notification { id, app, user, content, expires_at } = notification.clone();
+        let request = Request { app, target: Target::User(user), key, content, expires_at, deliver_at, lane };
+        Self { id, request, received_at }
+    }
+}
+
+/// Deliveries that one transaction makes at most: what is beyond it is resolved in pages, as a fan-out is.
+const BATCH_LIMIT: usize = 5 * FANOUT_LIMIT;
+
+/// Is a notification with so many devices too wide for a transaction that has `made` so many deliveries already?
+pub(crate) const fn too_wide(devices: usize, made: usize) -> bool {
+    devices > FANOUT_LIMIT || made + devices > BATCH_LIMIT
 }
 
 /// What a notification resolves to.
@@ -89,7 +118,7 @@ impl Store {
         resolve: F,
     ) -> Result<Vec<Intaken>>
     where
-        F: FnMut(&NewNotification, &UserId, &[Subscription], Timestamp) -> Resolved + Send,
+        F: FnMut(&NewNotification, &UserId, &[Subscription], Timestamp) -> Resolved + Send + 'static,
     {
         if batch.is_empty() {
             return Ok(Vec::new());
@@ -97,6 +126,7 @@ impl Store {
         self.within("intake", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.intake(batch, budget, lease, resolve).await,
+                Inner::Sqlite(lite) => lite.intake(batch, budget, lease, resolve).await,
             }
         })
         .await

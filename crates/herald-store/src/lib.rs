@@ -8,9 +8,11 @@
 
 mod clock;
 mod intake;
+mod deliveries;
 mod due;
 mod take;
 mod record;
+mod prune;
 mod receipts;
 mod fanout;
 mod pauses;
@@ -19,8 +21,10 @@ mod sweep;
 mod outbox;
 mod dead;
 mod history;
+pub mod moving;
 mod error;
 mod postgres;
+mod sqlite;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -43,12 +47,14 @@ pub mod statements {
 
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use herald_core::event::OutboxEvent;
 use herald_core::ids::AppId;
 use herald_core::notification::Notification;
+use herald_core::time::Timestamp;
 
 pub use clock::Clock;
 pub use dead::DeadLetter;
@@ -67,9 +73,30 @@ pub use take::Taken;
 /// What every method returns.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
-/// Where the store is and how hard it may be used.
+/// Where the store is.
+#[derive(Debug, Clone)]
+pub enum Config {
+    /// A PostgreSQL (14 or later), for any number of replicas.
+    Postgres(PostgresConfig),
+    /// A file (SQLite), for one worker on one machine; other processes there may read and write it too.
+    Sqlite(SqliteConfig),
+}
+
+impl From<PostgresConfig> for Config {
+    fn from(config: PostgresConfig) -> Self {
+        Self::Postgres(config)
+    }
+}
+
+impl From<SqliteConfig> for Config {
+    fn from(config: SqliteConfig) -> Self {
+        Self::Sqlite(config)
+    }
+}
+
+/// Where PostgreSQL is and how hard it may be used.
 #[derive(Clone)]
-pub struct Config {
+pub struct PostgresConfig {
     /// `postgres://user:password@host/database`. A secret: `Debug` hides it.
     pub url: String,
     /// Certificates (PEM) to trust instead of the system's; with them the server's name is verified.
@@ -80,15 +107,24 @@ pub struct Config {
     pub statement_timeout: Duration,
 }
 
-impl fmt::Debug for Config {
+impl fmt::Debug for PostgresConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
+        f.debug_struct("PostgresConfig")
             .field("url", &"…")
             .field("ca_pem", &self.ca_pem.is_some())
             .field("max_connections", &self.max_connections)
             .field("statement_timeout", &self.statement_timeout)
             .finish()
     }
+}
+
+/// Which file.
+#[derive(Debug, Clone)]
+pub struct SqliteConfig {
+    /// The file; made with its folder, for this user alone, if it is not there.
+    pub path: PathBuf,
+    /// This process is the one worker on the file: no second one may be, and the store's clock is set by its start.
+    pub leads: bool,
 }
 
 /// Builds the events of deliveries that the store closes by itself (receipts, withdrawals, expiry), for the apps that
@@ -129,22 +165,32 @@ pub struct Store {
 #[derive(Debug, Clone)]
 enum Inner {
     Postgres(postgres::Postgres),
+    Sqlite(sqlite::Sqlite),
 }
+
+/// How long one call on a file may take: it waits for its turn, for the disk, and for another process that writes.
+const FILE_LIMIT: Duration = Duration::from_secs(35);
 
 /// How long a connection may take to be had or made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Store {
-    /// Connects and measures the store's clock. Reads and changes no table.
+    /// Connects, or opens the file, and measures the store's clock. Reads and changes no table of a PostgreSQL; makes or
+    /// updates those of a file.
     ///
     /// # Errors
-    /// [`StoreError::Config`] for a URL or certificate that can't be read; [`StoreError::Unavailable`] if nobody answers.
-    pub async fn connect(config: Config) -> Result<Self> {
-        let limit = config.statement_timeout * 3 + CONNECT_TIMEOUT;
-        let postgres = postgres::Postgres::connect(config, CONNECT_TIMEOUT)?;
-        let (sent, store, answered) = within("connect", limit, postgres.measure()).await?;
-        let this =
-            Self { inner: Inner::Postgres(postgres), clock: Clock::new(sent, store, answered), teller: None, limit };
+    /// [`StoreError::Config`] for a URL or certificate that can't be read; [`StoreError::Unavailable`] if nobody answers or
+    /// the file can't be used; [`StoreError::InUse`] and [`StoreError::File`] for a file that is another's.
+    pub async fn connect(config: impl Into<Config>) -> Result<Self> {
+        let (inner, limit) = match config.into() {
+            Config::Postgres(config) => {
+                let limit = config.statement_timeout * 3 + CONNECT_TIMEOUT;
+                (Inner::Postgres(postgres::Postgres::connect(config, CONNECT_TIMEOUT)?), limit)
+            }
+            Config::Sqlite(config) => (Inner::Sqlite(sqlite::Sqlite::connect(config).await?), FILE_LIMIT),
+        };
+        let (sent, store, answered) = within("connect", limit, inner.measure()).await?;
+        let this = Self { inner, clock: Clock::new(sent, store, answered), teller: None, limit };
         // The first round trip includes the connection's handshake; the next tell the time better.
         for _ in 0..3 {
             this.sync_clock().await?;
@@ -166,6 +212,7 @@ impl Store {
     pub async fn migrate(&self) -> Result<()> {
         match &self.inner {
             Inner::Postgres(pg) => pg.migrate().await,
+            Inner::Sqlite(lite) => lite.migrate().await,
         }
     }
 
@@ -177,6 +224,7 @@ impl Store {
         self.within("check_schema", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.check_schema().await,
+                Inner::Sqlite(lite) => lite.check_schema().await,
             }
         })
         .await
@@ -200,8 +248,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`]; the clock goes on with what it knows.
     pub async fn sync_clock(&self) -> Result<()> {
-        let Inner::Postgres(pg) = &self.inner;
-        let (sent, store, answered) = self.within("sync_clock", pg.measure()).await?;
+        let (sent, store, answered) = self.within("sync_clock", self.inner.measure()).await?;
         self.clock.measured(sent, store, answered);
         Ok(())
     }
@@ -210,6 +257,18 @@ impl Store {
     pub async fn close(&self) {
         match &self.inner {
             Inner::Postgres(pg) => pg.close().await,
+            Inner::Sqlite(lite) => lite.close().await,
+        }
+    }
+
+    /// Allows a file at most this many pages of 4096 bytes, or as many as it has, as if the disk were full then; `u32::MAX`
+    /// lifts it. For tests.
+    #[cfg(feature = "conformance")]
+    #[doc(hidden)]
+    pub async fn limit_pages(&self, pages: u32) -> Result<()> {
+        match &self.inner {
+            Inner::Postgres(_) => Err(StoreError::Config { problem: "only a file has pages" }),
+            Inner::Sqlite(lite) => lite.limit_pages(pages).await,
         }
     }
 
@@ -220,6 +279,15 @@ impl Store {
 
     fn teller(&self) -> Option<&Teller> {
         self.teller.as_deref()
+    }
+}
+
+impl Inner {
+    async fn measure(&self) -> Result<(Instant, Timestamp, Instant)> {
+        match self {
+            Self::Postgres(pg) => pg.measure().await,
+            Self::Sqlite(lite) => lite.measure().await,
+        }
     }
 }
 
@@ -236,12 +304,12 @@ mod tests {
 
     #[test]
     fn a_configuration_never_prints_its_url() {
-        let config = Config {
+        let config = PostgresConfig {
             url: "postgres://herald:hunter2@db/herald".into(),
             ca_pem: None,
             max_connections: 1,
             statement_timeout: Duration::from_secs(1),
         };
-        assert!(!format!("{config:?}").contains("hunter2"));
+        assert!(!format!("{:?}", Config::Postgres(config)).contains("hunter2"));
     }
 }

@@ -28,6 +28,7 @@ impl Store {
         self.within("outbox_claim", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.outbox_claim(limit, hold).await,
+                Inner::Sqlite(lite) => lite.outbox_claim(limit, hold).await,
             }
         })
         .await
@@ -44,6 +45,7 @@ impl Store {
         self.within("outbox_done", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.outbox_done(ids).await,
+                Inner::Sqlite(lite) => lite.outbox_done(ids).await,
             }
         })
         .await

@@ -47,6 +47,7 @@ impl Store {
         self.within("pause", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.pause(app, provider, until, reason, detail, by_operator).await,
+                Inner::Sqlite(lite) => lite.pause(app, provider, until, reason, detail, by_operator).await,
             }
         })
         .await
@@ -60,6 +61,7 @@ impl Store {
         self.within("pauses", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.pauses().await,
+                Inner::Sqlite(lite) => lite.pauses().await,
             }
         })
         .await
@@ -74,6 +76,7 @@ impl Store {
         self.within("resume", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.resume(app, provider, spread).await,
+                Inner::Sqlite(lite) => lite.resume(app, provider, spread).await,
             }
         })
         .await
@@ -88,6 +91,7 @@ impl Store {
         self.within("bring_back", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.bring_back(app, provider, spread).await,
+                Inner::Sqlite(lite) => lite.bring_back(app, provider, spread).await,
             }
         })
         .await
@@ -102,6 +106,7 @@ impl Store {
         self.within("move_paused", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.move_paused(app, provider, jitter, limit).await,
+                Inner::Sqlite(lite) => lite.move_paused(app, provider, jitter, limit).await,
             }
         })
         .await
@@ -122,6 +127,7 @@ impl Store {
         self.within("guard_count", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.guard_count(app, provider, accepted, suspect).await,
+                Inner::Sqlite(lite) => lite.guard_count(app, provider, accepted, suspect).await,
             }
         })
         .await

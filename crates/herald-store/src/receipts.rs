@@ -103,6 +103,7 @@ impl Store {
         self.within("receipts", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.receipts(batch, self.teller()).await,
+                Inner::Sqlite(lite) => lite.receipts(batch, self.teller.clone()).await,
             }
         })
         .await
@@ -117,6 +118,7 @@ impl Store {
         self.within("withdraw", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.withdraw(app, notification, self.teller()).await,
+                Inner::Sqlite(lite) => lite.withdraw(app, notification, self.teller.clone()).await,
             }
         })
         .await

@@ -104,6 +104,32 @@ pub struct Recorded {
     pub withdrawn: Vec<Closed>,
 }
 
+/// What is written of a record if its version still holds.
+pub(crate) struct Next {
+    pub(crate) state: State,
+    pub(crate) form: Form,
+    pub(crate) queue: DispatchQueue,
+    pub(crate) next_at: Option<Timestamp>,
+    /// [`herald_core::delivery::Failure::as_str`].
+    pub(crate) failure: Option<&'static str>,
+    /// The step was about a token that is not this subscription's any more: the deadline stays as it is.
+    pub(crate) renewed: bool,
+}
+
+impl Next {
+    /// `renewed_at`: now, if the subscription has another token by now.
+    pub(crate) fn of(record: &Record, renewed_at: Option<Timestamp>) -> Self {
+        let Some(now) = renewed_at else {
+            let Step { state, form, next_at, failure, .. } = record.step;
+            let failure = failure.map(herald_core::delivery::Failure::as_str);
+            return Self { state, form, queue: record.queue, next_at, failure, renewed: false };
+        };
+        let form = record.attempt.as_ref().map_or(record.step.form, |attempt| attempt.form);
+        let queue = if form == Form::Toast { DispatchQueue::Fallback } else { record.queue };
+        Self { state: State::Due, form, queue, next_at: Some(now), failure: None, renewed: true }
+    }
+}
+
 impl Store {
     /// Records a batch in one transaction. One record for each delivery; a second one for the same is as one at an old
     /// version.
@@ -117,6 +143,7 @@ impl Store {
         self.within("record", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.record(batch, self.teller()).await,
+                Inner::Sqlite(lite) => lite.record(batch, self.teller.clone()).await,
             }
         })
         .await

@@ -39,6 +39,43 @@ pub struct KnownSubscription {
     pub active: bool,
 }
 
+impl NewSubscription {
+    /// What is stored of it.
+    pub(crate) fn registered(&self, id: Unsid, confirmed_at: Timestamp, expires_at: Timestamp) -> Subscription {
+        Subscription {
+            id,
+            app: self.app.clone(),
+            user: self.user.clone(),
+            platform: self.platform,
+            token_kind: self.token_kind,
+            token: self.token.clone(),
+            environment: self.environment,
+            confirmed_at,
+            expires_at,
+        }
+    }
+}
+
+/// What registering does to the subscriptions that are there.
+pub(crate) struct Plan<'a> {
+    /// This one is kept, with what was registered.
+    pub(crate) keep: Option<Unsid>,
+    /// These have the token, and end.
+    pub(crate) replaced: Vec<&'a Subscription>,
+}
+
+/// Decides from the subscriptions that are not ended and either have the token or are the one named.
+pub(crate) fn plan<'a>(new: &NewSubscription, candidates: &'a [Subscription]) -> Plan<'a> {
+    let mine = |s: &&Subscription| s.app == new.app && s.user == new.user;
+    let has_token = |s: &&Subscription| {
+        s.app == new.app && s.environment == new.environment && s.token.expose() == new.token.expose()
+    };
+    let named = candidates.iter().filter(mine).find(|s| Some(s.id) == new.unsid);
+    let keep = named.or_else(|| candidates.iter().filter(mine).find(has_token)).map(|s| s.id);
+    let replaced = candidates.iter().filter(has_token).filter(|s| Some(s.id) != keep).collect();
+    Plan { keep, replaced }
+}
+
 impl Store {
     /// Registers or renews a subscription. The same user and token keep their UNSID; any other active subscription with
     /// that token, in that app and environment, ends, and its open deliveries are withdrawn.
@@ -49,6 +86,7 @@ impl Store {
         self.within("subscribe", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.subscribe(&new, self.teller()).await,
+                Inner::Sqlite(lite) => lite.subscribe(&new, self.teller.clone()).await,
             }
         })
         .await
@@ -66,6 +104,7 @@ impl Store {
             let made = self.within("subscribe_many", async {
                 match &self.inner {
                     Inner::Postgres(pg) => pg.subscribe_many(step, self.teller()).await,
+                    Inner::Sqlite(lite) => lite.subscribe_many(step, self.teller.clone()).await,
                 }
             });
             all.extend(made.await?);
@@ -81,6 +120,7 @@ impl Store {
         self.within("list", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.list(app, user).await,
+                Inner::Sqlite(lite) => lite.list(app, user).await,
             }
         })
         .await
@@ -94,6 +134,7 @@ impl Store {
         self.within("subscription", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.subscription(unsid).await,
+                Inner::Sqlite(lite) => lite.subscription(unsid).await,
             }
         })
         .await
@@ -107,6 +148,7 @@ impl Store {
         self.within("end", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.end(unsid, self.teller()).await,
+                Inner::Sqlite(lite) => lite.end(unsid, self.teller.clone()).await,
             }
         })
         .await

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::{Closed, Inner, Result, Store};
 
+/// An ended subscription still names its user for this long (docs/requests.md).
+pub(crate) const KEEP_SUBSCRIPTIONS: Duration = Duration::from_secs(90 * 24 * 3600);
+
 /// What one sweep did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Swept {
@@ -25,6 +28,18 @@ pub struct Swept {
     pub more: bool,
 }
 
+impl Swept {
+    /// The same, and whether some step did all that its limit allows.
+    pub(crate) fn within(self, limit: i64) -> Self {
+        let most = self
+            .notifications_expired
+            .max(self.notifications_deleted)
+            .max(self.subscriptions_expired)
+            .max(self.subscriptions_deleted);
+        Self { more: i64::try_from(most).is_ok_and(|most| most >= limit), ..self }
+    }
+}
+
 impl Store {
     /// Sweeps once, each kind by `limit` rows at most. Expired notifications are deleted `keep` after their expiry.
     ///
@@ -34,6 +49,7 @@ impl Store {
         self.within("sweep", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.sweep(limit.max(1), keep, self.teller()).await,
+                Inner::Sqlite(lite) => lite.sweep(limit.max(1), keep, self.teller.clone()).await,
             }
         })
         .await

@@ -50,6 +50,7 @@ impl Store {
         self.within("take", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.take(hints, lease).await,
+                Inner::Sqlite(lite) => lite.take(hints, lease).await,
             }
         })
         .await

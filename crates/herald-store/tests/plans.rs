@@ -6,7 +6,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use herald_store::{Config, Store, statements};
+use herald_store::{PostgresConfig, Store, statements};
 use serde_json::Value;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
@@ -129,8 +129,12 @@ fn check(name: &str, told: &Told, rows: u32, indexes: &[&str]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_hot_statements_read_only_what_they_write_however_large_the_table() {
     let database = herald_harness::database().await.unwrap();
-    let config =
-        Config { url: database.url(), ca_pem: None, max_connections: 2, statement_timeout: Duration::from_secs(120) };
+    let config = PostgresConfig {
+        url: database.url(),
+        ca_pem: None,
+        max_connections: 2,
+        statement_timeout: Duration::from_secs(120),
+    };
     let store = Store::connect(config).await.unwrap();
     store.migrate().await.unwrap();
     let mut connection = PgConnection::connect(&database.url()).await.unwrap();

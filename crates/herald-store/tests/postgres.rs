@@ -7,11 +7,11 @@ use herald_core::ids::{AppId, PushToken, UserId};
 use herald_core::subscription::{Environment, Platform, TokenKind};
 use herald_core::time::Timestamp;
 use herald_harness::Database;
-use herald_store::{Config, NewSubscription, Store, StoreError};
+use herald_store::{NewSubscription, PostgresConfig, Store, StoreError};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-fn config(url: String) -> Config {
-    Config { url, ca_pem: None, max_connections: 2, statement_timeout: Duration::from_secs(10) }
+fn config(url: String) -> PostgresConfig {
+    PostgresConfig { url, ca_pem: None, max_connections: 2, statement_timeout: Duration::from_secs(10) }
 }
 
 async fn empty() -> (Database, Store) {
@@ -81,7 +81,7 @@ async fn a_statement_that_waits_too_long_is_ended_and_transient() {
     let mut blocker = PgConnection::connect(&database.url()).await.unwrap();
     let mut tx = blocker.begin().await.unwrap();
     sqlx::query("LOCK TABLE dead_letters").execute(&mut *tx).await.unwrap();
-    let quick = Config { statement_timeout: Duration::from_millis(200), ..config(database.url()) };
+    let quick = PostgresConfig { statement_timeout: Duration::from_millis(200), ..config(database.url()) };
     let quick = Store::connect(quick).await.unwrap();
     let error = quick.dead_count().await.unwrap_err();
     assert!(error.is_transient() && error.to_string().contains("57014"), "{error}");

@@ -37,7 +37,7 @@ pub(crate) async fn run(way: Arc<Way>, stop: CancellationToken) {
 }
 
 /// All that are due now, however many were scheduled for the same moment.
-async fn all_due(way: &Way, stop: &CancellationToken) -> Result<(), StoreError> {
+async fn all_due(way: &Arc<Way>, stop: &CancellationToken) -> Result<(), StoreError> {
     loop {
         let claimed = way.store.claim_fanout(i64::try_from(CLAIM).unwrap_or(i64::MAX), HOLD).await?;
         let full = claimed.len() == CLAIM;
@@ -49,12 +49,13 @@ async fn all_due(way: &Way, stop: &CancellationToken) -> Result<(), StoreError> 
 }
 
 /// A page of each, and again, until all are done. A crash between pages leaves the cursor; the hold brings it back.
-async fn in_turn(way: &Way, mut claimed: Vec<NotificationId>, stop: &CancellationToken) -> Result<(), StoreError> {
+async fn in_turn(way: &Arc<Way>, mut claimed: Vec<NotificationId>, stop: &CancellationToken) -> Result<(), StoreError> {
     while !claimed.is_empty() && !stop.is_cancelled() {
         let mut more = Vec::with_capacity(claimed.len());
         for notification in claimed {
-            let page = way.store.expand(notification, FANOUT_LIMIT, HOLD, |new, user, active, now| {
-                resolve(&way.apps, &way.metrics, new, user, active, now)
+            let asked = Arc::clone(way);
+            let page = way.store.expand(notification, FANOUT_LIMIT, HOLD, move |new, user, active, now| {
+                resolve(&asked.apps, &asked.metrics, new, user, active, now)
             });
             match page.await {
                 Ok(Expanded::More(_)) => more.push(notification),

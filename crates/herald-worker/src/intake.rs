@@ -24,6 +24,7 @@ use crate::batch::{GaveUp, until_answered};
 use crate::budget::{Kind, Permits};
 use crate::lease::Lease;
 use crate::resolve::resolve;
+use crate::settings::Producers;
 use crate::way::Way;
 use crate::{parked, push};
 
@@ -144,7 +145,7 @@ pub(crate) fn read(
         return refuse(field, "out of range".to_owned(), &format!("give {least} to {most} seconds"));
     }
     let users = &app.settings.amqp_users;
-    if way.apps.len() > 1 || !users.is_empty() {
+    if way.settings.producers == Producers::ByLogin && (way.apps.len() > 1 || !users.is_empty()) {
         match envelope.user_id {
             Some(login) if users.iter().any(|user| user == login) => {}
             Some(_) => {
@@ -223,8 +224,9 @@ pub(crate) async fn store(
     let mut lease = Lease::before_take(way.settings.lease);
     let intaken = until_answered("intake", stop, || {
         lease = Lease::before_take(way.settings.lease);
-        way.store.intake(batch.clone(), permits.left(), way.settings.lease, |new, user, active, now| {
-            resolve(&way.apps, &way.metrics, new, user, active, now)
+        let asked = Arc::clone(way);
+        way.store.intake(batch.clone(), permits.left(), way.settings.lease, move |new, user, active, now| {
+            resolve(&asked.apps, &asked.metrics, new, user, active, now)
         })
     })
     .await?;

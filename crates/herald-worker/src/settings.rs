@@ -72,6 +72,15 @@ pub struct Fallback {
     pub delay_secs: (u32, u32),
 }
 
+/// Whom the queue lets publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Producers {
+    /// Those who log in to a broker, which vouches for the login: each may speak for the apps that list it.
+    ByLogin,
+    /// Whoever may write the queue's file: the operator of this machine, who speaks for every app.
+    OfThisMachine,
+}
+
 /// Settings of the process.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -87,6 +96,8 @@ pub struct Settings {
     pub drain: Duration,
     /// How the binary is started again for work that is done alone in a child process (protocol step 10).
     pub isolate: Isolate,
+    /// Whom the queue lets publish.
+    pub producers: Producers,
 }
 
 /// The command line of the child process.

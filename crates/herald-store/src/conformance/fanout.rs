@@ -58,7 +58,7 @@ pub async fn a_scheduled_send_is_resolved_at_its_time(store: Store) {
     };
     assert_eq!(claimed, [soon.id]);
     assert!(store.clock().now().plus(Duration::from_millis(100)) > deliver_at, "not before its time");
-    let resolve = |new: &NewNotification, user: &_, all: &[_], now| {
+    let resolve = move |new: &NewNotification, user: &_, all: &[_], now| {
         assert_eq!((new.request.key.as_str(), new.request.deliver_at), ("soon", Some(deliver_at)));
         assert_eq!(new.request.content, request("anna", "soon").request.content);
         to_each(new, user, all, now)

@@ -150,12 +150,13 @@ pub async fn only_active_subscriptions_of_the_user_are_resolved(store: Store) {
     elsewhere.app = AppId::new("other.contoso.com");
     store.subscribe(elsewhere).await.unwrap();
 
-    let mut seen = Vec::new();
-    let resolve = |_: &NewNotification, user: &herald_core::ids::UserId, all: &[_], now| {
-        seen.push((user.clone(), all.to_vec(), now));
+    let (see, seen) = std::sync::mpsc::channel();
+    let resolve = move |_: &NewNotification, user: &herald_core::ids::UserId, all: &[_], now| {
+        see.send((user.clone(), all.to_vec(), now)).unwrap();
         Resolved::default()
     };
     let _stored = store.intake(vec![request("anna", "1")], 9, LONG, resolve).await.unwrap();
+    let seen: Vec<_> = seen.iter().collect();
     let [(user, subscriptions, now)] = &seen[..] else { panic!("{seen:?}") };
     assert_eq!((user.as_str(), &subscriptions[..]), ("anna", &[active][..]));
     assert!(now.since(store.clock().now()) < LONG && store.clock().now().since(*now) < LONG);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herald_core::ids::{AppId, NotificationId, Unsid, UserId};
-use herald_core::request::{Request, Target};
+use herald_core::notification::Notification;
 use herald_core::subscription::Subscription;
 use herald_core::time::Timestamp;
 use sqlx::PgConnection;
@@ -17,6 +17,7 @@ use super::error::during;
 use super::outbox::insert_events;
 use super::rows::{Columns, micros};
 use super::take::notification;
+use crate::deliveries::Budget;
 use crate::{Expanded, NewNotification, Resolved, Result};
 
 const OPERATION: &str = "expand";
@@ -68,32 +69,33 @@ impl Postgres {
             tx.commit().await.map_err(during(OPERATION))?;
             return Ok(Expanded::Expired);
         }
-        let app = &due.new.request.app;
-        let subscriptions = page_of_subscriptions(&mut tx, app, &due.user, due.cursor, page).await?;
+        let Notification { app, user, .. } = &*due.notification;
+        let subscriptions = page_of_subscriptions(&mut tx, app, user, due.cursor, page).await?;
         let more = subscriptions.len() == page;
         let mut resolved = Resolved::default();
         if !subscriptions.is_empty() || due.cursor.is_none() {
-            resolved = resolve(&due.new, &due.user, &subscriptions, due.now);
+            resolved = resolve(&due.new, user, &subscriptions, due.now);
         }
         // Nothing is taken here: a page is far more than one worker's budget, and its hints spread it over all.
-        let mut rows = NewRows::new(0, Duration::ZERO);
-        let notification = Arc::new(notification(&Columns::new(&row, OPERATION))?);
         let (lane, received_at) = (due.new.request.lane, due.new.received_at);
-        let (_, hints) = rows.add(&notification, lane, received_at, due.now, &resolved.deliveries, &subscriptions);
+        let made =
+            Budget::none().make(&due.notification, lane, received_at, due.now, &resolved.deliveries, &subscriptions);
+        let mut rows = NewRows::default();
+        rows.add(&due.notification, &made.rows);
         rows.insert(&mut tx).await.map_err(during(OPERATION))?;
         insert_events(&mut tx, &resolved.events).await.map_err(during(OPERATION))?;
         let cursor = subscriptions.last().map(|s| s.id).filter(|_| more);
         move_cursor(&mut tx, id, cursor, hold).await.map_err(during(OPERATION))?;
         // Dying before this: the page is not made, and comes up again after the hold.
         tx.commit().await.map_err(during(OPERATION))?;
-        Ok(if more { Expanded::More(hints.len()) } else { Expanded::Done(hints.len()) })
+        Ok(if more { Expanded::More(made.due.len()) } else { Expanded::Done(made.due.len()) })
     }
 }
 
 /// A notification that is due itself, as it was stored.
 struct DueNotification {
+    notification: Arc<Notification>,
     new: NewNotification,
-    user: UserId,
     cursor: Option<Unsid>,
     expired: bool,
     now: Timestamp,
@@ -102,20 +104,12 @@ struct DueNotification {
 impl DueNotification {
     fn read(row: &PgRow) -> Result<Self> {
         let columns = Columns::new(row, OPERATION);
-        let user = columns.user()?;
-        let request = Request {
-            app: columns.app()?,
-            target: Target::User(user.clone()),
-            key: columns.get("key")?,
-            content: columns.json("content")?,
-            expires_at: columns.time("expires_at")?,
-            deliver_at: columns.time_or_none("deliver_at")?,
-            lane: columns.lane()?,
-        };
-        let id = NotificationId(columns.get("id")?);
+        let notification = notification(&columns)?;
+        let (lane, received_at) = (columns.lane()?, columns.time("received_at")?);
+        let deliver_at = columns.time_or_none("deliver_at")?;
         Ok(Self {
-            new: NewNotification { id, request, received_at: columns.time("received_at")? },
-            user,
+            new: NewNotification::of(&notification, columns.get("key")?, lane, received_at, deliver_at),
+            notification: Arc::new(notification),
             cursor: columns.get::<Option<Uuid>>("cursor")?.map(Unsid),
             expired: columns.get("expired")?,
             now: columns.time("now")?,

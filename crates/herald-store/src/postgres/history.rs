@@ -13,10 +13,8 @@ use super::Postgres;
 use super::error::during;
 use super::rows::Columns;
 use super::take::notification;
+use crate::history::COUNT_LIMIT;
 use crate::{Result, Stats, Trace, TracedDelivery};
-
-/// What is counted is counted up to this many.
-const COUNT_LIMIT: i64 = 100_000;
 
 impl Postgres {
     pub(crate) async fn trace(&self, app: &AppId, id: NotificationId) -> Result<Option<Trace>> {

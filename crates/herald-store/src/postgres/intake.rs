@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herald_core::ids::{AppId, NotificationId, Unsid, UserId};
-use herald_core::notification::Notification;
 use herald_core::request::Target;
 use herald_core::subscription::Subscription;
 use herald_core::time::Timestamp;
@@ -18,12 +17,11 @@ use super::deliveries::NewRows;
 use super::error::{during, unreadable};
 use super::outbox::insert_events;
 use super::rows::{Columns, lane_number, stored};
+use crate::deliveries::{Budget, Made};
+use crate::intake::too_wide;
 use crate::{FANOUT_LIMIT, Intaken, NewNotification, Resolved, Result};
 
 const OPERATION: &str = "intake";
-
-/// Deliveries that one transaction makes at most.
-const BATCH_LIMIT: usize = 5 * FANOUT_LIMIT;
 
 type ByUser = HashMap<(AppId, UserId), Vec<Subscription>>;
 
@@ -43,7 +41,8 @@ impl Postgres {
         let active = active_subscriptions(&mut tx, &batch, &users).await?;
         let inserted = insert_notifications(&mut tx, &batch, &users, &active).await?;
 
-        let mut rows = NewRows::new(budget, lease);
+        let mut budget = Budget { left: budget, lease };
+        let mut rows = NewRows::default();
         let mut events = Vec::new();
         let mut results = Vec::with_capacity(batch.len());
         for (new, user) in batch.into_iter().zip(users) {
@@ -62,8 +61,10 @@ impl Postgres {
             }
             events.append(&mut resolved.events);
             let (lane, received_at) = (new.request.lane, new.received_at);
-            let notification = Arc::new(notification(new, user));
-            let (taken, due) = rows.add(&notification, lane, received_at, at, &resolved.deliveries, subscriptions);
+            let notification = Arc::new(new.notification(user));
+            let Made { rows: new_rows, taken, due } =
+                budget.make(&notification, lane, received_at, at, &resolved.deliveries, subscriptions);
+            rows.add(&notification, &new_rows);
             results.push(Intaken::Stored { notification, taken, due, deferred_fanout: deferred });
         }
 
@@ -73,16 +74,6 @@ impl Postgres {
         // and what was taken here becomes due when its lease ends.
         tx.commit().await.map_err(during(OPERATION))?;
         Ok(results)
-    }
-}
-
-fn notification(new: NewNotification, user: UserId) -> Notification {
-    Notification {
-        id: new.id,
-        app: new.request.app,
-        user,
-        content: new.request.content,
-        expires_at: new.request.expires_at,
     }
 }
 
@@ -189,13 +180,12 @@ async fn insert_notifications(
     let content = |new: &NewNotification| {
         serde_json::to_string(&new.request.content).map_err(|_| unreadable(OPERATION, "content"))
     };
-    // One transaction makes a bounded number of deliveries: what is beyond it is resolved in pages, as a fan-out is.
     let mut made = 0;
     let wide: Vec<bool> = named
         .iter()
         .map(|(new, user)| {
             let devices = active.get(&(new.request.app.clone(), (*user).clone())).map_or(0, Vec::len);
-            let wide = devices > FANOUT_LIMIT || made + devices > BATCH_LIMIT;
+            let wide = too_wide(devices, made);
             made += if wide { 0 } else { devices };
             wide
         })

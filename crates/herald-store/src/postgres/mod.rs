@@ -12,6 +12,7 @@ mod error;
 mod fanout;
 mod history;
 mod intake;
+pub(crate) mod moving;
 mod outbox;
 mod pauses;
 mod prune;
@@ -22,15 +23,16 @@ mod subscriptions;
 mod sweep;
 mod take;
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use herald_core::time::Timestamp;
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool, SqlStr};
 use time::OffsetDateTime;
 
-use crate::{Config, Result, StoreError};
+use crate::{PostgresConfig, Result, StoreError};
 use error::during;
 
 /// The statements of the hot path, for a test that looks at their plans.
@@ -42,7 +44,13 @@ pub(crate) mod hot {
     pub(crate) use super::take::TAKE;
 }
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+/// Without sqlx's macro, which would build sqlx, TLS and tokio a second time, for itself. A released script never changes.
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let script = |version, name: &'static str, sql| {
+        Migration::new(version, name.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
+    };
+    Migrator::with_migrations(vec![script(1, "tables", include_str!("../../migrations/postgres/0001_tables.sql"))])
+});
 
 /// How long a connection may take to answer when it comes back to the pool.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
@@ -59,7 +67,7 @@ pub(crate) struct Postgres {
 impl Postgres {
     /// Prepares the pool; opens nothing yet.
     #[allow(clippy::needless_pass_by_value, reason = "holds a secret that is not needed any more")]
-    pub(crate) fn connect(config: Config, connect_timeout: Duration) -> Result<Self> {
+    pub(crate) fn connect(config: PostgresConfig, connect_timeout: Duration) -> Result<Self> {
         let mut options: PgConnectOptions = config.url.parse().map_err(|_| StoreError::Config {
             problem: "the URL can't be read; give postgres://user:password@host:5432/database",
         })?;

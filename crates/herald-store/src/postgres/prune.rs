@@ -1,40 +1,17 @@
-//! Prune: a subscription ends only if it still has the token that the provider called dead.
+//! Prune: the subscriptions under their locks, and their end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use herald_core::ids::{AppId, Unsid, UserId};
-use herald_core::time::Timestamp;
+use herald_core::ids::Unsid;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::error::during;
 use super::rows::Columns;
+use crate::prune::{Known, Pruned};
 use crate::{Record, Result};
 
 const OPERATION: &str = "record";
-
-/// What pruning did to a batch of records.
-#[derive(Default)]
-pub(crate) struct Pruned {
-    /// Subscriptions that ended.
-    pub(crate) ended: Vec<(Unsid, AppId, UserId)>,
-    /// Indexes of the records that ended them.
-    pub(crate) by: HashSet<usize>,
-    /// Indexes of the records whose subscription is active with another token (or the same, presented again since), and
-    /// the store's time: their deliveries are due at once.
-    pub(crate) renewed: HashMap<usize, Timestamp>,
-}
-
-/// A subscription as it is under its lock.
-struct Locked {
-    app: AppId,
-    user: UserId,
-    token: String,
-    confirmed_at: Timestamp,
-    open: bool,
-    active: bool,
-    now: Timestamp,
-}
 
 /// Ends the subscriptions whose token and confirmation are still those that were sent to.
 pub(crate) async fn prune(connection: &mut PgConnection, batch: &[Record]) -> Result<Pruned> {
@@ -42,28 +19,16 @@ pub(crate) async fn prune(connection: &mut PgConnection, batch: &[Record]) -> Re
     if unsids.is_empty() {
         return Ok(Pruned::default());
     }
-    let locked = lock_subscriptions(connection, &unsids).await?;
-    let mut pruned = Pruned::default();
-    let mut ended = HashSet::new();
-    for (index, record) in batch.iter().enumerate() {
-        let (Some(sent), Some(now)) = (&record.prune_token, locked.get(&record.unsid)) else { continue };
-        if now.open && now.token == sent.token.expose() && now.confirmed_at == sent.confirmed_at {
-            if ended.insert(record.unsid) {
-                pruned.by.insert(index);
-                pruned.ended.push((record.unsid, now.app.clone(), now.user.clone()));
-            }
-        } else if now.active {
-            pruned.renewed.insert(index, now.now);
-        }
-    }
-    end_subscriptions(connection, ended.into_iter().map(|unsid| unsid.0).collect(), "gone")
+    let known = lock_subscriptions(connection, &unsids).await?;
+    let pruned = Pruned::by(batch, &known);
+    end_subscriptions(connection, pruned.ended.iter().map(|(unsid, _, _)| unsid.0).collect(), "gone")
         .await
         .map_err(during(OPERATION))?;
     Ok(pruned)
 }
 
 /// Index: primary key.
-async fn lock_subscriptions(connection: &mut PgConnection, unsids: &[Uuid]) -> Result<HashMap<Unsid, Locked>> {
+async fn lock_subscriptions(connection: &mut PgConnection, unsids: &[Uuid]) -> Result<HashMap<Unsid, Known>> {
     let rows = sqlx::query(
         "
         SELECT id, app_id, user_id, token, confirmed_at, ended_at IS NULL AS open,
@@ -77,9 +42,9 @@ async fn lock_subscriptions(connection: &mut PgConnection, unsids: &[Uuid]) -> R
     .fetch_all(connection)
     .await
     .map_err(during(OPERATION))?;
-    let locked = |row| {
+    let known = |row| {
         let columns = Columns::new(row, OPERATION);
-        let locked = Locked {
+        let known = Known {
             app: columns.app()?,
             user: columns.user()?,
             token: columns.get("token")?,
@@ -88,9 +53,9 @@ async fn lock_subscriptions(connection: &mut PgConnection, unsids: &[Uuid]) -> R
             active: columns.get("active")?,
             now: columns.time("now")?,
         };
-        Ok((Unsid(columns.get("id")?), locked))
+        Ok((Unsid(columns.get("id")?), known))
     };
-    rows.iter().map(locked).collect()
+    rows.iter().map(known).collect()
 }
 
 /// Ends subscriptions, which the caller has locked. Index: primary key.

@@ -4,10 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use herald_core::delivery::State;
 use herald_core::event::OutboxEvent;
-use herald_core::ids::{DeliveryId, Unsid};
-use herald_core::lane::DispatchQueue;
-use herald_core::push::Form;
-use herald_core::time::Timestamp;
+use herald_core::ids::DeliveryId;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -15,8 +12,10 @@ use super::Postgres;
 use super::close::{close_deliveries, open_deliveries_to, tell};
 use super::error::{during, unreadable};
 use super::outbox::insert_events;
-use super::prune::{Pruned, lock_deliveries, prune};
+use super::prune::{lock_deliveries, prune};
 use super::rows::{Columns, stored};
+use crate::prune::Pruned;
+use crate::record::Next;
 use crate::{Closed, Record, Recorded, Result, Teller};
 
 const OPERATION: &str = "record";
@@ -52,7 +51,7 @@ impl Postgres {
         tell(&mut tx, &withdrawn, teller, OPERATION).await?;
         // Dying before this: nothing is recorded; the lease ends and the delivery is pushed again with the same ids (G4).
         tx.commit().await.map_err(during(OPERATION))?;
-        hand_out(batch, &pruned, withdrawn, &mut results);
+        pruned.hand_out(batch, withdrawn, &mut results);
         Ok(results)
     }
 }
@@ -69,16 +68,6 @@ async fn withdraw_others(connection: &mut PgConnection, batch: &[Record], pruned
     let all: Vec<Uuid> = others.iter().copied().chain(own).collect();
     lock_deliveries(connection, &all).await.map_err(during(OPERATION))?;
     close_deliveries(connection, &others, State::Withdrawn, OPERATION).await
-}
-
-/// What was withdrawn goes with the record that ended its subscription.
-fn hand_out(batch: &[Record], pruned: &Pruned, withdrawn: Vec<Closed>, results: &mut [Recorded]) {
-    let by: HashMap<Unsid, usize> = pruned.by.iter().map(|index| (batch[*index].unsid, *index)).collect();
-    for closed in withdrawn {
-        if let Some(index) = by.get(&closed.unsid) {
-            results[*index].withdrawn.push(closed);
-        }
-    }
 }
 
 /// Indexes of the batch in rounds, each delivery at most once in each: an update can write a row only once. There is
@@ -101,27 +90,6 @@ fn rounds(batch: &[Record]) -> Vec<Vec<usize>> {
 struct Written {
     applied: bool,
     state: State,
-}
-
-/// What is written of one record if its version still holds.
-struct Next {
-    state: State,
-    form: Form,
-    queue: DispatchQueue,
-    next_at: Option<Timestamp>,
-    /// The step was about a token that is not this subscription's any more: the deadline stays as it is.
-    renewed: bool,
-}
-
-fn next(record: &Record, renewed_at: Option<Timestamp>) -> Next {
-    let Some(now) = renewed_at else {
-        let step = &record.step;
-        let (state, form, next_at) = (step.state, step.form, step.next_at);
-        return Next { state, form, queue: record.queue, next_at, renewed: false };
-    };
-    let form = record.attempt.as_ref().map_or(record.step.form, |attempt| attempt.form);
-    let queue = if form == Form::Toast { DispatchQueue::Fallback } else { record.queue };
-    Next { state: State::Due, form, queue, next_at: Some(now), renewed: true }
 }
 
 /// The SQL of a record. Index: primary key.
@@ -162,13 +130,11 @@ async fn write_records(
     pruned: &Pruned,
 ) -> Result<HashMap<DeliveryId, Written>> {
     let records: Vec<&Record> = round.iter().map(|index| &batch[*index]).collect();
-    let nexts: Vec<Next> = round.iter().map(|index| next(&batch[*index], pruned.renewed.get(index).copied())).collect();
+    let nexts: Vec<Next> =
+        round.iter().map(|index| Next::of(&batch[*index], pruned.renewed.get(index).copied())).collect();
     let attempt = |record: &&Record| {
         let json = record.attempt.as_ref().map(serde_json::to_string).transpose();
         json.map_err(|_| unreadable(OPERATION, "attempts"))
-    };
-    let failure = |(record, next): (&&Record, &Next)| {
-        record.step.failure.filter(|_| !next.renewed).map(herald_core::delivery::Failure::as_str)
     };
     let rows = sqlx::query(RECORD)
         .bind(records.iter().map(|r| r.delivery.0).collect::<Vec<_>>())
@@ -179,7 +145,7 @@ async fn write_records(
         .bind(nexts.iter().map(|n| n.next_at.map(stored)).collect::<Vec<_>>())
         .bind(records.iter().map(|r| r.step.deadline_at.map(stored)).collect::<Vec<_>>())
         .bind(nexts.iter().map(|n| n.renewed).collect::<Vec<_>>())
-        .bind(records.iter().zip(&nexts).map(failure).collect::<Vec<_>>())
+        .bind(nexts.iter().map(|n| n.failure).collect::<Vec<_>>())
         .bind(records.iter().map(attempt).collect::<Result<Vec<_>>>()?)
         .fetch_all(connection)
         .await

@@ -3,7 +3,6 @@
 use herald_core::delivery::State;
 use herald_core::ids::{AppId, Unsid, UserId};
 use herald_core::subscription::Subscription;
-use herald_core::time::Timestamp;
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 use time::OffsetDateTime;
@@ -14,6 +13,7 @@ use super::close::{close_deliveries, open_deliveries_to, tell};
 use super::error::{during, is_unique_violation};
 use super::prune::end_subscriptions;
 use super::rows::{Columns, stored};
+use crate::subscriptions::plan;
 use crate::{KnownSubscription, NewSubscription, Result, Teller};
 
 /// A registration by [`Postgres::subscribe_many`] takes no turn; one that meets it tries again.
@@ -125,26 +125,6 @@ impl Postgres {
         tx.commit().await.map_err(during(OPERATION))?;
         Ok(active)
     }
-}
-
-/// What registering does to the subscriptions that are there.
-struct Plan<'a> {
-    /// This one is kept, with what was registered.
-    keep: Option<Unsid>,
-    /// These have the token, and end.
-    replaced: Vec<&'a Subscription>,
-}
-
-/// Decides from the subscriptions that are not ended and either have the token or are the one named.
-fn plan<'a>(new: &NewSubscription, candidates: &'a [Subscription]) -> Plan<'a> {
-    let mine = |s: &&Subscription| s.app == new.app && s.user == new.user;
-    let has_token = |s: &&Subscription| {
-        s.app == new.app && s.environment == new.environment && s.token.expose() == new.token.expose()
-    };
-    let named = candidates.iter().filter(mine).find(|s| Some(s.id) == new.unsid);
-    let keep = named.or_else(|| candidates.iter().filter(mine).find(has_token)).map(|s| s.id);
-    let replaced = candidates.iter().filter(has_token).filter(|s| Some(s.id) != keep).collect();
-    Plan { keep, replaced }
 }
 
 /// Registrations of one token come one after another, also while it has no row that could be locked. Until the
@@ -286,15 +266,5 @@ async fn withdraw_to(
 }
 
 fn subscription(new: &NewSubscription, id: Uuid, confirmed_at: OffsetDateTime) -> Subscription {
-    Subscription {
-        id: Unsid(id),
-        app: new.app.clone(),
-        user: new.user.clone(),
-        platform: new.platform,
-        token_kind: new.token_kind,
-        token: new.token.clone(),
-        environment: new.environment,
-        confirmed_at: Timestamp::from(confirmed_at),
-        expires_at: Timestamp::from(stored(new.expires_at)),
-    }
+    new.registered(Unsid(id), confirmed_at.into(), stored(new.expires_at).into())
 }

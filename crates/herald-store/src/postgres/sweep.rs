@@ -10,12 +10,10 @@ use super::Postgres;
 use super::close::{close_deliveries, open_deliveries_of, tell};
 use super::error::during;
 use super::rows::micros;
+use crate::sweep::KEEP_SUBSCRIPTIONS;
 use crate::{Closed, Result, Swept, Teller};
 
 const OPERATION: &str = "sweep";
-
-/// An ended subscription still names its user for this long (docs/requests.md).
-const KEEP_SUBSCRIPTIONS: Duration = Duration::from_secs(90 * 24 * 3600);
 
 impl Postgres {
     pub(crate) async fn sweep(&self, limit: i64, keep: Duration, teller: Option<&Teller>) -> Result<Swept> {
@@ -24,17 +22,16 @@ impl Postgres {
         let subscriptions_expired = expire_subscriptions(&self.pool, limit).await.map_err(during(OPERATION))?;
         let subscriptions_deleted = delete_subscriptions(&self.pool, limit).await.map_err(during(OPERATION))?;
         let counts_deleted = delete_counts(&self.pool).await.map_err(during(OPERATION))?;
-        let most =
-            notifications_expired.max(notifications_deleted).max(subscriptions_expired).max(subscriptions_deleted);
-        Ok(Swept {
+        let swept = Swept {
             expired,
             notifications_expired,
             notifications_deleted,
             subscriptions_expired,
             subscriptions_deleted,
             counts_deleted,
-            more: i64::try_from(most).is_ok_and(|most| most >= limit),
-        })
+            more: false,
+        };
+        Ok(swept.within(limit))
     }
 
     async fn expire_notifications(&self, limit: i64, teller: Option<&Teller>) -> Result<(u64, Vec<Closed>)> {
