@@ -21,11 +21,14 @@ mod simulator;
 mod world;
 
 mod cli;
+mod demo;
 mod drain;
+mod embedded;
 mod events;
 mod faults;
 mod lanes;
 mod malformed;
+mod migrate;
 mod poison;
 mod providers;
 mod receipts;

@@ -6,7 +6,7 @@ use lapin::types::AMQPValue;
 use serde_json::json;
 
 use crate::requests;
-use crate::world::{APP, World, until};
+use crate::world::{APP, Setup, World, until};
 
 /// What workers that die with the message in hand leave behind: a message that was delivered and not acknowledged.
 async fn deliver_and_die(url: &str, key: &str) -> Option<i64> {
@@ -74,7 +74,16 @@ async fn a_suspect_that_breaks_the_contract_is_parked_with_its_field() {
 
 #[tokio::test]
 async fn a_delivery_that_was_in_three_dying_workers_hands_is_pushed_by_a_child_process() {
-    let mut world = World::of().workers(0).worker("lease_secs = 3\nattempt_timeout_secs = 2").start().await;
+    pushed_by_a_child_process(World::of()).await;
+}
+
+#[tokio::test]
+async fn on_files_too_a_delivery_that_was_in_three_dying_hands_is_pushed_by_a_child_process() {
+    pushed_by_a_child_process(World::of().on_files()).await;
+}
+
+async fn pushed_by_a_child_process(setup: Setup) {
+    let mut world = setup.workers(0).worker("lease_secs = 3\nattempt_timeout_secs = 2").start().await;
     world.phone("anna", json!({ "platform": "ios", "ackLossPercent": 100 })).await;
     // Long enough to be killed between push and record.
     world.simulator.set(json!({ "delayMs": 1_000 })).await;

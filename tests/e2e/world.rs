@@ -13,7 +13,8 @@ use herald_core::ids::{AppId, PushToken, Unsid, UserId};
 use herald_core::subscription::{Environment, Platform, TokenKind};
 use herald_harness::process::{Herald, herald};
 use herald_harness::{Broker, Database, Permissions, wait};
-use herald_store::{NewSubscription, Store};
+use herald_queue::{Exchange, Outgoing, Queue};
+use herald_store::{Config, NewSubscription, PostgresConfig, SqliteConfig, Store};
 use serde_json::{Value, json};
 
 use crate::simulator::Simulator;
@@ -43,6 +44,7 @@ pub(crate) struct Setup {
     broker: Option<String>,
     database: Option<String>,
     heartbeat_secs: u32,
+    on_files: bool,
 }
 
 impl Setup {
@@ -103,6 +105,12 @@ impl Setup {
         self
     }
 
+    /// No servers: one `herald up` on files.
+    pub(crate) fn on_files(mut self) -> Self {
+        self.on_files = true;
+        self
+    }
+
     /// Makes it all; the workers are ready.
     pub(crate) async fn start(self) -> World {
         self.try_start().await.unwrap()
@@ -110,11 +118,17 @@ impl Setup {
 
     async fn try_start(self) -> Result<World> {
         let folder = tempfile::tempdir()?;
-        let mut broker = if self.broker.is_none() { Some(herald_harness::broker().await?) } else { None };
-        let database = if self.database.is_none() { Some(herald_harness::database().await?) } else { None };
-        let amqp_url = self.broker.clone().unwrap_or_else(|| broker.as_ref().map(Broker::url).unwrap_or_default());
-        let database_url =
-            self.database.clone().unwrap_or_else(|| database.as_ref().map(Database::url).unwrap_or_default());
+        let own = |given: &Option<String>| given.is_none() && !self.on_files;
+        let mut broker = if own(&self.broker) { Some(herald_harness::broker().await?) } else { None };
+        let database = if own(&self.database) { Some(herald_harness::database().await?) } else { None };
+        let place = if self.on_files {
+            Place::Files(folder.path().join("data"))
+        } else {
+            Place::Servers {
+                amqp_url: self.broker.clone().or(broker.as_ref().map(Broker::url)).unwrap_or_default(),
+                database_url: self.database.clone().or(database.as_ref().map(Database::url)).unwrap_or_default(),
+            }
+        };
         let simulator = Simulator::start(&folder.path().join("simulator"), &self.apps).await?;
 
         // The login of each app's producer, which alone may publish for it as soon as there are two.
@@ -133,8 +147,7 @@ impl Setup {
             ended: Vec::new(),
             simulator,
             producers,
-            amqp_url,
-            database_url,
+            place,
             config,
             allowed: self.allowed,
             finished: false,
@@ -143,8 +156,10 @@ impl Setup {
             _database: database,
             _folder: folder,
         };
-        let topology = world.herald(&["topology"]).await;
-        anyhow::ensure!(topology.code == Some(0), "herald topology: {topology:?}");
+        if !self.on_files {
+            let topology = world.herald(&["topology"]).await;
+            anyhow::ensure!(topology.code == Some(0), "herald topology: {topology:?}");
+        }
         world.store = Some(world.connect_store().await?);
         for _ in 0..self.workers {
             world.add_worker().await?;
@@ -239,6 +254,12 @@ impl Worker {
     }
 }
 
+/// Where the world's work comes in and is remembered.
+enum Place {
+    Servers { amqp_url: String, database_url: String },
+    Files(PathBuf),
+}
+
 /// The world.
 pub(crate) struct World {
     pub(crate) workers: Vec<Worker>,
@@ -247,8 +268,7 @@ pub(crate) struct World {
     pub(crate) simulator: Simulator,
     /// With two apps: the URL by which each one's producer connects.
     pub(crate) producers: Vec<String>,
-    amqp_url: String,
-    database_url: String,
+    place: Place,
     config: PathBuf,
     allowed: Vec<&'static str>,
     finished: bool,
@@ -271,17 +291,29 @@ impl World {
             broker: None,
             database: None,
             heartbeat_secs: 10,
+            on_files: false,
         }
     }
 
     /// The broker's URL, with a user that may do everything.
     pub(crate) fn amqp_url(&self) -> &str {
-        &self.amqp_url
+        match &self.place {
+            Place::Servers { amqp_url, .. } => amqp_url,
+            Place::Files(_) => panic!("a world on files has no broker"),
+        }
+    }
+
+    /// The folder of the files.
+    pub(crate) fn files(&self) -> &Path {
+        match &self.place {
+            Place::Servers { .. } => panic!("a world with servers has no files"),
+            Place::Files(folder) => folder,
+        }
     }
 
     /// Connects to the broker as a producer does.
     pub(crate) async fn amqp(&self) -> herald_harness::amqp::Amqp {
-        herald_harness::amqp::connect(&self.amqp_url).await.unwrap()
+        herald_harness::amqp::connect(self.amqp_url()).await.unwrap()
     }
 
     /// The same database as the workers'.
@@ -290,29 +322,38 @@ impl World {
     }
 
     async fn connect_store(&self) -> Result<Store> {
-        let config = herald_store::Config {
-            url: self.database_url.clone(),
-            ca_pem: None,
-            max_connections: 4,
-            statement_timeout: Duration::from_secs(10),
+        let config = match &self.place {
+            Place::Servers { database_url, .. } => Config::Postgres(PostgresConfig {
+                url: database_url.clone(),
+                ca_pem: None,
+                max_connections: 4,
+                statement_timeout: Duration::from_secs(10),
+            }),
+            Place::Files(folder) => Config::Sqlite(SqliteConfig { path: folder.join("store.db"), leads: false }),
         };
         Ok(Store::connect(config).await?)
     }
 
     /// The variables of every process.
-    fn env(&self) -> [(&'static str, String); 3] {
-        [
-            ("HERALD_AMQP_URL", self.amqp_url.clone()),
-            ("HERALD_DATABASE_URL", self.database_url.clone()),
-            ("HERALD_CONFIG", self.config.display().to_string()),
-        ]
+    fn env(&self) -> Vec<(&'static str, String)> {
+        let config = ("HERALD_CONFIG", self.config.display().to_string());
+        match &self.place {
+            Place::Servers { amqp_url, database_url } => {
+                vec![("HERALD_AMQP_URL", amqp_url.clone()), ("HERALD_DATABASE_URL", database_url.clone()), config]
+            }
+            Place::Files(folder) => vec![("HERALD_DIR", folder.display().to_string()), config],
+        }
     }
 
     /// Starts one more worker and waits until it is ready.
     pub(crate) async fn add_worker(&mut self) -> Result<&mut Worker> {
+        let command = match self.place {
+            Place::Servers { .. } => "worker",
+            Place::Files(_) => "up",
+        };
         // The port is the system's choice, free a moment ago.
         let listen = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let mut builder = herald(env!("CARGO_BIN_EXE_herald")).arg("worker").env("HERALD_LISTEN", &listen);
+        let mut builder = herald(env!("CARGO_BIN_EXE_herald")).arg(command).env("HERALD_LISTEN", &listen);
         for (name, value) in self.env() {
             builder = builder.env(name, value);
         }
@@ -389,6 +430,15 @@ impl World {
 
     /// Publishes a request to the high lane, confirmed, under a key.
     pub(crate) async fn publish(&self, key: &str, body: &Value) {
+        if let Place::Files(folder) = &self.place {
+            let queue = Queue::open_file(&folder.join("queue.db")).await.unwrap();
+            let request = Outgoing {
+                message_id: Some(key.to_owned()),
+                ..Outgoing::json(Exchange::Requests, "high", body.to_string())
+            };
+            queue.publisher().publish(request).await.unwrap();
+            return queue.close().await;
+        }
         let amqp = self.amqp().await;
         let properties = herald_harness::amqp::properties(key);
         amqp.publish("herald.requests", "high", properties, body.to_string().as_bytes()).await.unwrap();

@@ -75,10 +75,10 @@ fn of_queue(health: Health) -> Vec<NotReady> {
     let mut not_ready = Vec::new();
     let since = |down: Duration| {
         let why = last_loss.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-        format!("no connection for {} s{why}", down.as_secs())
+        format!("down for {} s{why}", down.as_secs())
     };
     match blocked {
-        Some(why) => not_ready.push(NotReady::new("queue.blocked", format!("the broker takes no messages now: {why}"))),
+        Some(why) => not_ready.push(NotReady::new("queue.blocked", format!("the queue takes no messages now: {why}"))),
         None if !publishing => not_ready.push(NotReady::new("queue.publishing", since(publishing_for))),
         None => {}
     }
@@ -145,6 +145,6 @@ mod tests {
     #[test]
     fn a_lost_connection_is_told_with_its_cause_and_age() {
         let health = Health { consuming: false, last_loss: Some("reset by peer".to_owned()), ..well() };
-        assert_eq!(of_queue(health), [NotReady::new("queue.consuming", "no connection for 9 s: reset by peer")]);
+        assert_eq!(of_queue(health), [NotReady::new("queue.consuming", "down for 9 s: reset by peer")]);
     }
 }

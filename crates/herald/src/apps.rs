@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{AppsArgs, AppsCommand};
 use crate::config::{AppConfig, Config};
+use crate::connect::Role;
 use crate::failure::Failure;
 use crate::subscriptions::known_app;
 use crate::{connect, out};
@@ -30,7 +31,7 @@ pub(crate) async fn run(config: &Config, args: AppsArgs) -> anyhow::Result<()> {
         AppsCommand::List { json } => list(config, json).await,
         AppsCommand::Pause { app, provider, secs } => {
             let (app, providers) = which(config, &app, provider)?;
-            let store = connect::ready_store(config).await?;
+            let store = connect::ready_store(config, Role::Other).await?;
             let until = store.clock().now().plus(Duration::from_secs(secs));
             for provider in providers {
                 let detail = "herald apps pause";
@@ -42,7 +43,7 @@ pub(crate) async fn run(config: &Config, args: AppsArgs) -> anyhow::Result<()> {
         }
         AppsCommand::Resume { app, provider } => {
             let (app, providers) = which(config, &app, provider)?;
-            resume(&connect::ready_store(config).await?, &app, &providers).await
+            resume(&connect::ready_store(config, Role::Other).await?, &app, &providers).await
         }
     }
 }
@@ -73,9 +74,11 @@ fn which(config: &Config, app: &str, provider: Option<Provider>) -> Result<(AppI
 }
 
 async fn list(config: &Config, as_json: bool) -> anyhow::Result<()> {
-    let pauses = match config.store.url {
-        Some(_) => Some(connect::ready_store(config).await?.pauses().await.map_err(connect::store_failure)?),
-        None => None,
+    let pauses = if connect::has_store(config) {
+        let store = connect::ready_store(config, Role::Other).await?;
+        Some(store.pauses().await.map_err(connect::store_failure)?)
+    } else {
+        None
     };
     let mut rows = Vec::new();
     let mut values = Vec::new();

@@ -34,8 +34,8 @@ pub(crate) struct Args {
 enum What {
     /// Raw pushes from a full queue to the providers' acceptance, and the bare HTTP/2 ceiling beside it
     ///
-    /// Needs HERALD_AMQP_URL and HERALD_DATABASE_URL: a vhost and a database that nothing else uses. Starts a simulator
-    /// without delay and the workers as processes of this same binary, and ends them.
+    /// Needs HERALD_AMQP_URL and HERALD_DATABASE_URL, a vhost and a database that nothing else uses; or --embedded. Starts a
+    /// simulator without delay and the workers as processes of this same binary, and ends them.
     Raw(RawArgs),
 }
 
@@ -57,6 +57,9 @@ struct RawArgs {
     /// Which provider the devices are reached by
     #[arg(long, default_value = "apns")]
     provider: Choice,
+    /// On files in a temporary folder instead of broker and store: one worker, `herald up`
+    #[arg(long, conflicts_with = "workers")]
+    embedded: bool,
     /// Worker processes
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,

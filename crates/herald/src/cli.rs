@@ -41,6 +41,10 @@ pub(crate) enum LogFormat {
 /// One file each, of the same name.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// See it work, in one process with simulated phones: needs no server and no account
+    Demo(DemoArgs),
+    /// Run everything in one process: on files, or with broker and store if their URLs are given
+    Up,
     /// Take requests from the queue and push them; as many replicas as you like
     Worker,
     /// Prepare the store and declare the broker's exchanges and queues; safe to repeat
@@ -57,11 +61,50 @@ pub(crate) enum Command {
     /// Look at dead letters: work that could not be done
     #[command(subcommand)]
     Dead(DeadCommand),
+    /// Move what `herald up` has on files to a broker and a store; safe to repeat
+    Migrate(MigrateArgs),
     /// Measure throughput and latency
     Bench(crate::bench::Args),
     /// Do one piece of work alone: a worker starts this for work that may kill its process
     #[command(hide = true)]
     Isolated,
+}
+
+/// `herald demo`
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// End after the script: exit code 0 if each person saw exactly what they should, else 1
+    #[arg(long)]
+    pub once: bool,
+    /// Show no timeline, only the result, as one JSON object
+    #[arg(long, requires = "once")]
+    pub json: bool,
+    /// Keep the files (queue, store, configuration) in this new or empty folder
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+    /// Seconds that an app has to send its receipt before the toast is due
+    #[arg(long, value_name = "SECS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=15))]
+    pub after: u32,
+    /// The port of metrics and receipts; 0 takes any
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub http_port: u16,
+    /// The port by which the phones are seen and changed; 0 takes any
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub control_port: u16,
+}
+
+/// `herald migrate`
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    /// The folder of the files (queue.db, store.db); nothing may be running on them
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
+    /// Move nothing, only count what is on both sides
+    #[arg(long)]
+    pub dry_run: bool,
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `herald topology`

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::DeadCommand;
 use crate::config::Config;
+use crate::connect::Role;
 use crate::{connect, out};
 
 /// Lists.
@@ -15,7 +16,7 @@ use crate::{connect, out};
 /// [`crate::failure::Failure::Usage`] without a store URL; as any call of the store.
 pub(crate) async fn run(config: &Config, command: DeadCommand) -> anyhow::Result<()> {
     let DeadCommand::List { limit, json } = command;
-    let store = connect::ready_store(config).await?;
+    let store = connect::ready_store(config, Role::Other).await?;
     let count = store.dead_count().await.map_err(connect::store_failure)?;
     let latest = store.dead_list(i64::from(limit), None).await.map_err(connect::store_failure)?;
     if json {

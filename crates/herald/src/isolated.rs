@@ -8,6 +8,7 @@ use std::io::Read as _;
 use herald_worker::{BEGUN, Isolated, Verdict};
 
 use crate::config::Config;
+use crate::connect::Role;
 use crate::{out, worker};
 
 /// Work is at most a request of 64 KiB, written as numbers.
@@ -21,7 +22,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
     let mut input = Vec::new();
     std::io::stdin().take(MAX_INPUT).read_to_end(&mut input)?;
     let work: Isolated = serde_json::from_slice(&input)?;
-    let verdict = match worker::assemble(config, "isolated").await {
+    let verdict = match worker::assemble(config, "isolated", Role::Other).await {
         Ok(parts) => herald_worker::do_alone(parts, work, || out::line(BEGUN)).await,
         Err(error) => {
             tracing::warn!(%error, "isolated work could not begin");

@@ -12,11 +12,14 @@ mod telemetry;
 mod apps;
 mod bench;
 mod dead;
+mod demo;
 mod isolated;
+mod migrate;
 mod send;
 mod simulate;
 mod subscriptions;
 mod topology;
+mod up;
 mod worker;
 
 use std::panic::AssertUnwindSafe;
@@ -55,7 +58,10 @@ fn main() -> ExitCode {
 /// Everything that can go wrong.
 fn start(cli: Cli) -> anyhow::Result<()> {
     let input = Input::of_process(cli.config);
-    telemetry::init(cli.log_format, input.env.get("HERALD_LOG").map(String::as_str))?;
+    let filter = input.env.get("HERALD_LOG").map(|filter| filter.trim()).filter(|filter| !filter.is_empty());
+    // Log lines of what goes well would stand between those of the demo's timeline.
+    let demo = matches!(cli.command, Command::Demo(_)).then_some("warn");
+    telemetry::init(cli.log_format, filter.or(demo))?;
     // The library that ours and lapin's TLS run on. An error says that it was chosen before, which is as good.
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -68,15 +74,19 @@ fn start(cli: Cli) -> anyhow::Result<()> {
 async fn run(command: Command, input: &Input) -> anyhow::Result<()> {
     let config = |needs| Config::load(input, needs);
     match command {
-        Command::Worker => worker::run(&config(Needs::Credentials)?).await,
-        Command::Isolated => isolated::run(&config(Needs::Credentials)?).await,
-        Command::Topology(args) => topology::run(&config(Needs::Connections)?, &args).await,
+        // It shows Herald as it is, whatever is configured here.
+        Command::Demo(args) => demo::run(&args, input).await,
+        Command::Up => up::run(&config(Needs::Up)?).await,
+        Command::Worker => worker::run(&config(Needs::Worker)?).await,
+        Command::Isolated => isolated::run(&config(Needs::Up)?).await,
+        Command::Topology(args) => topology::run(&config(Needs::Servers)?, &args).await,
         // It makes the configuration that others read, and so starts without one.
         Command::Simulate(args) => simulate::run(input, &args).await,
         Command::Send(args) => send::run(&config(Needs::Connections)?, &args).await,
         Command::Subscriptions(command) => subscriptions::run(&config(Needs::Connections)?, command).await,
         Command::Apps(args) => apps::run(&config(Needs::Connections)?, args).await,
         Command::Dead(command) => dead::run(&config(Needs::Connections)?, command).await,
-        Command::Bench(args) => bench::run(&config(Needs::Connections)?, &args).await,
+        Command::Migrate(args) => migrate::run(&config(Needs::Servers)?, &args).await,
+        Command::Bench(args) => bench::run(&config(Needs::Servers)?, &args).await,
     }
 }

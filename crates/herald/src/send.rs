@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::cli::SendArgs;
 use crate::config::Config;
+use crate::connect::Role;
 use crate::failure::Failure;
 use crate::{connect, out};
 
@@ -47,7 +48,7 @@ pub(crate) async fn run(config: &Config, args: &SendArgs) -> anyhow::Result<()> 
         }
         return Ok(());
     }
-    let queue = connect::queue(config, "send")?;
+    let queue = connect::queue(config, "send", Role::Other).await?;
     let drafts = (1..=args.count).flat_map(|n| body::drafts(args, &bodies, n));
     let user = connect::broker_login(config);
     let sent = publish::all(&queue.publisher(), drafts, args.rate, user).await;

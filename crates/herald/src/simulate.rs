@@ -84,7 +84,7 @@ fn options(args: &SimulateArgs) -> Options {
 }
 
 /// `mail.contoso.com` is the bundle `com.contoso.mail` and the project `mail-contoso-com`.
-fn spec(app: &str) -> AppSpec {
+pub(crate) fn spec(app: &str) -> AppSpec {
     let mut labels: Vec<&str> = app.split('.').rev().collect();
     if labels.len() == 1 {
         labels.insert(0, "app");
@@ -93,7 +93,7 @@ fn spec(app: &str) -> AppSpec {
 }
 
 /// Makes the secret of receipt capabilities, if there is none from an earlier start.
-fn receipt_key(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn receipt_key(path: &Path) -> anyhow::Result<()> {
     let mut secret = [0; MIN_KEY_BYTES];
     let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
     random.fill(&mut secret).map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
@@ -110,7 +110,13 @@ fn receipt_key(path: &Path) -> anyhow::Result<()> {
 fn configuration(apps: &[String], simulator: &Simulator, login: Option<&str>) -> anyhow::Result<String> {
     let logins: BTreeMap<&str, ()> = USUAL_LOGINS.into_iter().chain(login).map(|login| (login, ())).collect();
     let logins: Vec<&str> = logins.into_keys().collect();
-    let mut toml = format!("{MARK}\n# Broker and store: HERALD_AMQP_URL and HERALD_DATABASE_URL.\n");
+    let apps = apps_toml(apps, simulator, &logins)?;
+    Ok(format!("{MARK}\n# Broker and store: HERALD_AMQP_URL and HERALD_DATABASE_URL.\n{apps}"))
+}
+
+/// The apps' part of a `herald.toml` in the simulator's folder: `logins` may publish for each of them.
+pub(crate) fn apps_toml(apps: &[String], simulator: &Simulator, logins: &[&str]) -> anyhow::Result<String> {
+    let mut toml = String::new();
     for app in apps {
         let keys = simulator.credentials(app).context("an app without credentials")?;
         write!(

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{ListSubscriptionsArgs, SubscribeArgs, SubscriptionsCommand};
 use crate::config::Config;
+use crate::connect::Role;
 use crate::failure::Failure;
 use crate::{connect, out};
 
@@ -32,7 +33,7 @@ pub(crate) async fn run(config: &Config, command: SubscriptionsCommand) -> anyho
         SubscriptionsCommand::Add(args) => add(config, args).await,
         SubscriptionsCommand::List(args) => list(config, &args).await,
         SubscriptionsCommand::Remove { unsid } => {
-            let store = connect::ready_store(config).await?;
+            let store = connect::ready_store(config, Role::Other).await?;
             match store.end(Unsid(unsid)).await.map_err(connect::store_failure)? {
                 true => Ok(out::line("ended")?),
                 false => {
@@ -46,7 +47,7 @@ pub(crate) async fn run(config: &Config, command: SubscriptionsCommand) -> anyho
 async fn add(config: &Config, args: SubscribeArgs) -> anyhow::Result<()> {
     let app = known_app(config, &args.app)?;
     let token = token(args.platform, args.kind, &args.token)?;
-    let store = connect::ready_store(config).await?;
+    let store = connect::ready_store(config, Role::Other).await?;
     let life = Duration::from_secs(u64::from(args.expires_days) * 24 * 60 * 60);
     let new = NewSubscription {
         app,
@@ -64,7 +65,7 @@ async fn add(config: &Config, args: SubscribeArgs) -> anyhow::Result<()> {
 
 async fn list(config: &Config, args: &ListSubscriptionsArgs) -> anyhow::Result<()> {
     let app = known_app(config, &args.app)?;
-    let store = connect::ready_store(config).await?;
+    let store = connect::ready_store(config, Role::Other).await?;
     let found = store.list(&app, &UserId::new(args.user.as_str())).await.map_err(connect::store_failure)?;
     if args.json {
         return Ok(out::json(&found.iter().map(as_json).collect())?);

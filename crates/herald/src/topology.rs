@@ -6,6 +6,7 @@ use herald_queue::TopologyError;
 
 use crate::cli::TopologyArgs;
 use crate::config::Config;
+use crate::connect::Role;
 use crate::failure::Failure;
 use crate::{connect, out};
 
@@ -15,14 +16,14 @@ use crate::{connect, out};
 /// [`Failure::Usage`] without a broker URL; [`Failure::Unavailable`] if broker or store can't be reached; a report of every
 /// difference if something is there that is not as it should be.
 pub(crate) async fn run(config: &Config, args: &TopologyArgs) -> anyhow::Result<()> {
-    let queue = connect::queue(config, "topology")?;
+    let queue = connect::queue(config, "topology", Role::Other).await?;
     if config.store.url.is_none() {
         out::line("store: no URL given (HERALD_DATABASE_URL), left alone")?;
     } else if args.check {
-        connect::ready_store(config).await?;
+        connect::ready_store(config, Role::Other).await?;
         out::line("store: its tables are as they should be")?;
     } else {
-        let store = connect::store(config).await?;
+        let store = connect::store(config, Role::Other).await?;
         store.migrate().await.map_err(connect::store_failure)?;
         out::line("store: its tables are up to date")?;
     }

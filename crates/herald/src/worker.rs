@@ -2,18 +2,20 @@
 //!
 //! Wiring only. What a worker does is in `herald-worker`; the order in which it stops is in its `drain.rs`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use herald_gateway::{Gateway, Parts, ReceiptKeys};
 use herald_metrics::Metrics;
 use herald_worker::Worker;
-use herald_worker::settings::{App, Isolate, Settings};
+use herald_worker::settings::{App, Isolate, Producers, Settings};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, credentials};
+use crate::config::{Config, Place, credentials};
+use crate::connect::Role;
 use crate::failure::Failure;
 use crate::{connect, shutdown, topology};
 
@@ -26,11 +28,17 @@ const ISOLATED_EXTRA: Duration = Duration::from_secs(30);
 /// [`Failure::Usage`] before anything is open; [`Failure::Unavailable`] if broker or store can't be reached at the start;
 /// [`Failure::Internal`] if a part of the worker panicked.
 pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
-    let worker = assemble(config, "worker").await?;
+    let worker = assemble(config, "worker", Role::Worker).await?;
     worker.queue.verify_topology().await.map_err(topology::failure)?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|error| Failure::Usage(format!("http.listen (HERALD_LISTEN): {}: {error}", config.listen)))?;
+    until_signal(config, worker).await
+}
+
+/// Runs a worker until a signal, then drains.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn until_signal(config: &Config, worker: Worker) -> anyhow::Result<()> {
+    let listener = listen(config.listen).await?;
     tracing::info!(listen = %config.listen, apps = worker.apps.len(), budget = worker.settings.budget, "worker started");
     let drained = shutdown::until_signal(|stop| serve(worker, listener, stop)).await?;
     if drained.failed {
@@ -39,8 +47,20 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The port of metrics, health and receipts.
+///
+/// # Errors
+/// [`Failure::Usage`] if it is taken.
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let taken = |error| Failure::Usage(format!("http.listen (HERALD_LISTEN): {address}: {error}"));
+    TcpListener::bind(address).await.map_err(taken)
+}
+
 /// The worker with its HTTP beside it. HTTP goes on during the drain: receipts still count, and `/readyz` says why not.
-async fn serve(
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn serve(
     worker: Worker,
     listener: TcpListener,
     stop: CancellationToken,
@@ -75,9 +95,10 @@ fn receipt_keys(apps: &[App]) -> ReceiptKeys {
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) async fn assemble(config: &Config, purpose: &str) -> anyhow::Result<Worker> {
-    let queue = connect::queue(config, purpose)?;
-    let store = connect::ready_store(config).await?;
+pub(crate) async fn assemble(config: &Config, purpose: &str, role: Role) -> anyhow::Result<Worker> {
+    // The store first: of two workers on the same files it refuses the second, before that has touched the queue.
+    let store = connect::ready_store(config, role).await?;
+    let queue = connect::queue(config, purpose, role).await?;
     let clock = store.clock();
     let apps = credentials::open(config, Arc::new(move || clock.now()))?;
     let store = store.with_teller(herald_worker::teller(&apps));
@@ -97,6 +118,10 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
         attempt_timeout: config.worker.attempt_timeout,
         clock_interval: config.worker.clock_interval,
         drain: config.worker.drain,
+        producers: match config.place {
+            Place::Servers => Producers::ByLogin,
+            Place::Files(_) => Producers::OfThisMachine,
+        },
         isolate: Isolate {
             program: std::env::current_exe()?,
             args,

@@ -16,8 +16,9 @@ const MAX_LINES: usize = 600;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("herald-core", &[]),
     ("herald-metrics", &["herald-core"]),
-    ("herald-queue", &["herald-core", "herald-metrics"]),
-    ("herald-store", &["herald-core", "herald-metrics"]),
+    ("herald-sqlite", &[]),
+    ("herald-queue", &["herald-core", "herald-metrics", "herald-sqlite"]),
+    ("herald-store", &["herald-core", "herald-metrics", "herald-sqlite"]),
     ("herald-apns", &["herald-core", "herald-metrics"]),
     ("herald-fcm", &["herald-core", "herald-metrics"]),
     ("herald-worker", &["herald-core", "herald-metrics", "herald-queue", "herald-store", "herald-apns", "herald-fcm"]),
@@ -44,7 +45,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("prometheus", &["herald-metrics"]),
     ("lapin", &["herald-queue", "herald-harness"]),
-    ("sqlx", &["herald-store", "herald-queue", "herald-harness"]),
+    ("sqlx", &["herald-store", "herald-harness"]),
+    ("rusqlite", &["herald-sqlite"]),
     ("hyper", &["herald-apns", "herald-simulator", "herald"]),
     ("reqwest", &["herald-fcm", "herald-gateway", "herald", "herald-harness"]),
     ("axum", &["herald-gateway", "herald"]),

@@ -23,7 +23,7 @@ use super::servers::Servers;
 use super::simulator::{Simulator, config_file};
 use super::window::{Goal, Measured, watch};
 use super::{RawArgs, load, pushes};
-use crate::config::{Config, Secret};
+use crate::config::{Config, Place, Secret};
 use crate::{connect, shutdown};
 
 /// The ceiling sends so many times what Herald sent: it is that much faster, and a window of less than a second says little.
@@ -42,8 +42,13 @@ const fn max_streams(provider: Provider) -> usize {
 /// # Errors
 /// See [`super::run`].
 pub(super) async fn run(config: &Config, args: &RawArgs) -> anyhow::Result<()> {
-    let servers = Servers::open(config).await?;
-    let measured = shutdown::until_signal(|stop| measure_and_clean(config, args, &servers, stop)).await;
+    let mut config = config.clone();
+    let files = args.embedded.then(|| tempfile::Builder::new().prefix("herald-bench-").tempdir()).transpose()?;
+    if let Some(files) = &files {
+        config.place = Place::Files(files.path().join("data"));
+    }
+    let servers = Servers::open(&config).await?;
+    let measured = shutdown::until_signal(|stop| measure_and_clean(&config, args, &servers, stop)).await;
     servers.close().await;
     measured?.print(args.json)
 }
@@ -60,7 +65,7 @@ async fn measure_and_clean(
         // Dropping the other one ends the child processes and removes their folder.
         () = stop.cancelled() => Err(anyhow::anyhow!("stopped before the measurement was done")),
     };
-    if measured.is_err() {
+    if measured.is_err() && !args.embedded {
         servers.drain().await;
     }
     load::unsubscribe(&servers.store, &subscriptions).await;
@@ -183,12 +188,19 @@ fn worker(config: &Config, name: &str, folder: &Path) -> anyhow::Result<Child> {
             set(name, std::path::absolute(file)?.display().to_string());
         }
     }
-    let args: [OsString; 3] = ["--config".into(), config_file(folder).into(), "worker".into()];
+    let command = match config.place {
+        Place::Servers => "worker",
+        Place::Files(_) => "up",
+    };
+    let args: [OsString; 3] = ["--config".into(), config_file(folder).into(), command.into()];
     Child::start(name, folder, address, &args, &env)
 }
 
-/// Broker and store, as the variables that name them to child processes.
+/// Broker and store, or the folder of the files, as the variables that name them to child processes.
 fn urls(config: &Config) -> anyhow::Result<BTreeMap<String, String>> {
+    if let Place::Files(dir) = &config.place {
+        return Ok(BTreeMap::from([("HERALD_DIR".to_owned(), dir.display().to_string())]));
+    }
     let broker: Vec<&str> = config.broker.urls.iter().map(Secret::expose).collect();
     let store = config.store.url.as_ref().context("a store is configured, or the bench had not begun")?;
     Ok(BTreeMap::from([

@@ -63,12 +63,13 @@ impl Report {
         let connections: u64 = herald.connections.iter().map(|(_, count)| count).sum();
         let providers: Vec<&str> = args.provider.providers().iter().map(|provider| provider.as_str()).collect();
         out::line(format!(
-            "{} raw pushes of {} bytes to {} users through {} on {}, after {} to warm up",
+            "{} raw pushes of {} bytes to {} users through {} on {}{}, after {} to warm up",
             herald.measured.count,
             self.payload_bytes,
             args.users,
             providers.join(" and "),
             machine(),
+            if args.embedded { ", on embedded files" } else { "" },
             args.warm_up,
         ))?;
         out::line("simulator without delay; CPU in ms for 1,000 notifications")?;
@@ -106,6 +107,7 @@ impl Report {
         json!({
             "machine": machine(),
             "release": !cfg!(debug_assertions),
+            "embedded": self.args.embedded,
             "workers": self.args.workers,
             "users": self.args.users,
             "warmUp": self.args.warm_up,

@@ -10,8 +10,9 @@ use herald_queue::{Queue, Source};
 use herald_store::{Store, StoreError};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::config::Config;
+use crate::config::{Config, Place};
 use crate::connect;
+use crate::connect::Role;
 use crate::failure::Failure;
 
 /// How long the broker may take to show what it has confirmed, and the workers to record what was accepted.
@@ -38,15 +39,16 @@ impl Servers {
     /// # Errors
     /// [`Failure::Usage`] if one is not named or holds work; [`Failure::Unavailable`] if one can't be reached.
     pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
-        if config.broker.urls.is_empty() || config.store.url.is_none() {
+        let on_files = matches!(config.place, Place::Files(_));
+        if !on_files && (config.broker.urls.is_empty() || config.store.url.is_none()) {
             let what = "a bench needs a vhost and a database that nothing else uses; set \
                         HERALD_AMQP_URL=amqp://user:password@host:5672/vhost and \
                         HERALD_DATABASE_URL=postgres://user:password@host/database, or start private servers for it as in \
-                        docs/performance.md";
+                        docs/performance.md, or measure on files with --embedded";
             return Err(Failure::Usage(what.to_owned()).into());
         }
-        let queue = connect::queue(config, "bench")?;
-        let store = connect::store(config).await?;
+        let queue = connect::queue(config, "bench", Role::Maker).await?;
+        let store = connect::store(config, Role::Maker).await?;
         store.migrate().await.map_err(connect::store_failure)?;
         queue.declare_topology().await.map_err(|error| Failure::Unavailable(error.into()))?;
         let servers = Self { queue, store };

@@ -77,7 +77,7 @@ impl Simulator {
         let mut child = Child::start("simulator", folder, control, &args, &env)?;
         child.ready(COUNTERS, READY).await?;
         let input = Input { file: Some(config_file(folder)), env: urls.clone() };
-        let config = Config::load(&input, Needs::Credentials)?;
+        let config = Config::load(&input, Needs::Up)?;
         let app = config.apps.into_iter().find(|app| app.id.as_str() == APP);
         Ok(Self { child, app: app.context("the simulator's herald.toml does not have the bench's app")? })
     }

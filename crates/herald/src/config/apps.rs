@@ -17,7 +17,7 @@ use super::problem::{Problems, did_you_mean};
 use super::raw::{RawApns, RawApp, RawFallback, RawFcm, RawReceiptKey};
 use super::secret::Secret;
 use super::table::Given;
-use super::{ApnsConfig, AppConfig, FcmConfig, KeyConfig, KeySource, Needs};
+use super::{ApnsConfig, AppConfig, FcmConfig, KeyConfig, KeySource, Needs, Place};
 
 /// `fallback.min_delay_secs` and `max_delay_secs`: what Graph allows for `fallbackDelayInSeconds`.
 const FALLBACK_DELAY_SECS: (u32, u32) = (60, 600);
@@ -31,7 +31,12 @@ const USUAL_EVENTS: &str = "usual";
 
 type Env = BTreeMap<String, String>;
 
-pub(super) fn check(raw: Vec<RawApp>, env: &Env, needs: Needs, problems: &mut Problems) -> Vec<AppConfig> {
+pub(super) fn check(
+    raw: Vec<RawApp>,
+    env: &Env,
+    (needs, place): (Needs, &Place),
+    problems: &mut Problems,
+) -> Vec<AppConfig> {
     let several = raw.len() > 1;
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
     let mut apps = Vec::new();
@@ -41,13 +46,13 @@ pub(super) fn check(raw: Vec<RawApp>, env: &Env, needs: Needs, problems: &mut Pr
             let what = format!("is the same app as {first:?}: ids are read in lower case");
             problems.add(&app.id.at, what, "keep one of the two");
         }
-        if several && app.amqp_users.as_ref().is_none_or(|users| users.value.is_empty()) {
+        if several && *place == Place::Servers && app.amqp_users.as_ref().is_none_or(|users| users.value.is_empty()) {
             let what = "is missing: with more than one app, any producer could publish for this one";
             problems.add(&app.amqp_users_at, what, "give the AMQP logins of its producers: [\"mail-service\"]");
         }
         apps.extend(one(id, app, env, needs, problems));
     }
-    if apps.is_empty() && needs == Needs::Credentials && seen.is_empty() {
+    if apps.is_empty() && needs.pushes() && seen.is_empty() {
         let fix = "describe one as [apps.\"mail.contoso.com\"]; see herald.example.toml";
         problems.add(super::source::DEFAULT_FILE, "no app is configured, so nothing can be pushed", fix);
     }
@@ -135,9 +140,9 @@ fn required<T>(given: Option<Given<T>>, at: &str, name: &str, what: &str, proble
 
 fn file(given: &Given<PathBuf>, what: &str, needs: Needs, problems: &mut Problems) -> Option<PathBuf> {
     match needs {
-        Needs::Credentials => existing(given, what, problems),
+        Needs::Worker | Needs::Up => existing(given, what, problems),
         // A machine that only publishes or manages need not hold the keys.
-        Needs::Connections => Some(given.value.clone()),
+        Needs::Servers | Needs::Connections => Some(given.value.clone()),
     }
 }
 
@@ -258,7 +263,7 @@ fn key_source(raw: RawReceiptKey, env: &Env, needs: Needs, problems: &mut Proble
         (Some(given), None) => file(&given, "the file with the secret", needs, problems).map(KeySource::File),
         (None, Some(name)) => match env.get(&name.value) {
             Some(value) => Some(KeySource::Value(Secret::new(value.trim()))),
-            None if needs == Needs::Connections => None,
+            None if !needs.pushes() => None,
             None => {
                 let what = format!("the environment variable {} is not set", name.value);
                 problems.add(&name.at, what, "set it; openssl rand -base64 32 makes a secret");

@@ -3,19 +3,21 @@
 //! Third step of three. Defaults are here, each beside what it means, and nowhere else. Apps are in [`super::apps`].
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::problem::Problems;
 use super::raw::{RawConfig, RawParty, RawWorker};
 use super::secret::Secret;
 use super::table::Given;
-use super::{Broker, Config, Database, Needs, WorkerSettings, apps};
+use super::{Broker, Config, Database, Needs, Place, WorkerSettings, apps};
 
 /// `broker.heartbeat_secs`: a lost connection is noticed after twice this. RabbitMQ calls 5 to 20 s sane.
 const HEARTBEAT_SECS: u32 = 10;
 /// `store.max_connections`, of each process. PostgreSQL allows 100 in all unless told otherwise.
 const MAX_CONNECTIONS: u32 = 16;
+/// `embedded.dir`: where the files are if there is neither broker nor store; beside `herald.toml`.
+const DIR: &str = "herald-data";
 /// `http.listen`: metrics and health. Only this machine, until the operator says more.
 const LISTEN: &str = "127.0.0.1:9464";
 /// `worker.budget`: pushes in flight at once. Bounds memory, and what a crash can repeat.
@@ -45,13 +47,19 @@ pub(super) fn check(raw: RawConfig, input: &super::Input, needs: Needs, problems
     let max_connections = within(raw.store.number.as_ref(), MAX_CONNECTIONS, (2, 1000), problems);
     let listen = listen(raw.listen.as_ref(), problems);
     let worker = worker(&raw.worker, problems);
-    let apps = apps::check(raw.apps, &input.env, needs, problems);
-    if needs == Needs::Credentials {
+    let place = if needs.takes_files() && broker.urls.is_empty() && store.urls.is_empty() {
+        Place::Files(raw.embedded_dir.map_or_else(|| beside(input, DIR), |given| given.value))
+    } else {
+        Place::Servers
+    };
+    let apps = apps::check(raw.apps, &input.env, (needs, &place), problems);
+    if needs.pushes() && place == Place::Servers {
+        let or = if needs.takes_files() { ", or neither this nor the other to work on files" } else { "" };
         if broker.urls.is_empty() {
-            problems.add("broker.url", "no broker is configured", format!("set {BROKER_EXAMPLE}"));
+            problems.add("broker.url", "no broker is configured", format!("set {BROKER_EXAMPLE}{or}"));
         }
         if store.urls.is_empty() {
-            problems.add("store.url", "no store is configured", format!("set {STORE_EXAMPLE}"));
+            problems.add("store.url", "no store is configured", format!("set {STORE_EXAMPLE}{or}"));
         }
     }
     Some(Config {
@@ -66,10 +74,16 @@ pub(super) fn check(raw: RawConfig, input: &super::Input, needs: Needs, problems
             ca_file: store.ca_file,
             max_connections: max_connections?,
         },
+        place,
         listen: listen?,
         worker: worker?,
         apps,
     })
+}
+
+/// In the folder of the configuration file; in the current one if there is none.
+fn beside(input: &super::Input, name: &str) -> PathBuf {
+    input.path().as_deref().and_then(Path::parent).unwrap_or(Path::new("")).join(name)
 }
 
 struct Party {

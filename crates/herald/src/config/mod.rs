@@ -40,12 +40,23 @@ pub(crate) struct Config {
     pub broker: Broker,
     /// `[store]`
     pub store: Database,
+    /// Whether it is those two, or files.
+    pub place: Place,
     /// `http.listen`
     pub listen: SocketAddr,
     /// `[worker]`
     pub worker: WorkerSettings,
     /// `[apps]`, in the order of their ids.
     pub apps: Vec<AppConfig>,
+}
+
+/// Where work comes in and is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the configured broker and store, shared by any number of replicas.
+    Servers,
+    /// In files in this folder (`embedded.dir`), of one worker on this machine.
+    Files(PathBuf),
 }
 
 /// Where the broker is. No URL is no mistake yet: not every command needs one.
@@ -163,10 +174,27 @@ pub(crate) enum KeySource {
 /// What a command needs to be right before it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Needs {
-    /// Broker and store. Key files may be elsewhere: a machine that publishes need not hold them.
+    /// Broker and store, never files. Key files may be elsewhere.
+    Servers,
+    /// Broker and store, or files if neither has a URL. Key files may be elsewhere: a machine that publishes need not hold
+    /// them.
     Connections,
-    /// Everything: it will push.
-    Credentials,
+    /// Broker and store and everything else: it will push.
+    Worker,
+    /// Broker and store, or files if neither has a URL, and everything else: it will push.
+    Up,
+}
+
+impl Needs {
+    /// Everything must be there that a push needs.
+    const fn pushes(self) -> bool {
+        matches!(self, Self::Worker | Self::Up)
+    }
+
+    /// Files do as well.
+    const fn takes_files(self) -> bool {
+        matches!(self, Self::Connections | Self::Up)
+    }
 }
 
 impl Config {
@@ -181,7 +209,7 @@ impl Config {
         let raw = raw::RawConfig::read(&sources, dict, &shared);
         let mut problems = shared.into_inner();
         let config = check::check(raw, input, needs, &mut problems);
-        if let Some(config) = config.as_ref().filter(|_| needs == Needs::Credentials) {
+        if let Some(config) = config.as_ref().filter(|_| needs.pushes()) {
             credentials::check(&config.apps, config.worker.attempt_timeout, &mut problems);
         }
         problems.or(config)

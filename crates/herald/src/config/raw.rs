@@ -15,6 +15,7 @@ use super::table::{Given, Table};
 pub(super) struct RawConfig {
     pub(super) broker: RawParty,
     pub(super) store: RawParty,
+    pub(super) embedded_dir: Option<Given<PathBuf>>,
     pub(super) listen: Option<Given<String>>,
     pub(super) worker: RawWorker,
     pub(super) apps: Vec<RawApp>,
@@ -94,13 +95,16 @@ impl RawConfig {
         let mut root = Table::root(sources, dict, problems);
         let broker = party(root.table("broker"), "heartbeat_secs");
         let store = party(root.table("store"), "max_connections");
+        let mut embedded = root.table("embedded");
+        let embedded_dir = embedded.file("dir");
+        embedded.finish();
         let mut http = root.table("http");
         let listen = http.text("listen");
         http.finish();
         let worker = worker(root.table("worker"));
         let apps = root.table("apps").tables().into_iter().map(|(id, table)| app(id, table)).collect();
         root.finish();
-        Self { broker, store, listen, worker, apps }
+        Self { broker, store, embedded_dir, listen, worker, apps }
     }
 }
 

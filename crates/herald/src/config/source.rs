@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `HERALD_AMQP_URL`, `_AMQP_CA_FILE`, `_AMQP_HEARTBEAT_SECS` | `broker.url`, `.ca_file`, `.heartbeat_secs` |
 //! | `HERALD_DATABASE_URL`, `_DATABASE_CA_FILE`, `_DATABASE_MAX_CONNECTIONS` | `store.url`, `.ca_file`, `.max_connections` |
+//! | `HERALD_DIR` | `embedded.dir` |
 //! | `HERALD_LISTEN` | `http.listen` |
 //! | `HERALD_WORKER_BUDGET`, and so on for each name of `[worker]` in capitals | `worker.budget` … |
 //!
@@ -26,13 +27,14 @@ use super::problem::{Problems, nearest};
 pub(crate) const DEFAULT_FILE: &str = "herald.toml";
 
 /// Each variable and what it sets; see the table above.
-pub(super) const VARIABLES: [(&str, &str); 12] = [
+pub(super) const VARIABLES: [(&str, &str); 13] = [
     ("HERALD_AMQP_URL", "broker.url"),
     ("HERALD_AMQP_CA_FILE", "broker.ca_file"),
     ("HERALD_AMQP_HEARTBEAT_SECS", "broker.heartbeat_secs"),
     ("HERALD_DATABASE_URL", "store.url"),
     ("HERALD_DATABASE_CA_FILE", "store.ca_file"),
     ("HERALD_DATABASE_MAX_CONNECTIONS", "store.max_connections"),
+    ("HERALD_DIR", "embedded.dir"),
     ("HERALD_LISTEN", "http.listen"),
     ("HERALD_WORKER_BUDGET", "worker.budget"),
     ("HERALD_WORKER_LEASE_SECS", "worker.lease_secs"),

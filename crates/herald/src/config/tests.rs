@@ -35,7 +35,7 @@ impl Folder {
     /// Loads it for a worker.
     fn load_all(&self, env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
         let urls = [("HERALD_AMQP_URL", "amqp://a@b/v"), ("HERALD_DATABASE_URL", "postgres://a@b/c")];
-        self.load(Needs::Credentials, &[&urls, env].concat())
+        self.load(Needs::Worker, &[&urls, env].concat())
     }
 
     /// Loads it; problems with the folder's path cut away.
@@ -53,7 +53,7 @@ fn load(toml: &str, env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
 /// The configuration has these problems, each beginning like this, and no others.
 #[track_caller]
 fn check(toml: &str, expected: &[&str]) {
-    let problems = load(toml, &[]).expect_err("it has a problem");
+    let problems = Folder::with(toml).load(Needs::Servers, &[]).expect_err("it has a problem");
     assert_eq!(problems.len(), expected.len(), "{problems:#?}");
     for (problem, start) in problems.iter().zip(expected) {
         assert!(problem.starts_with(start), "{problem:?} does not begin with {start:?}");
@@ -306,10 +306,39 @@ fn a_missing_key_file_matters_only_to_who_pushes() {
 
 #[test]
 fn who_pushes_needs_an_app_a_broker_and_a_store() {
-    let problems = Folder::with("").load(Needs::Credentials, &[]).unwrap_err();
+    let problems = Folder::with("").load(Needs::Worker, &[]).unwrap_err();
     assert!(problems[1].contains("HERALD_AMQP_URL") && problems[2].contains("HERALD_DATABASE_URL"), "{problems:?}");
     let problems = Folder::with("").load_all(&[]).unwrap_err();
     assert!(problems[0].contains("no app is configured"), "{problems:?}");
+}
+
+#[test]
+fn without_urls_work_is_on_files_beside_the_configuration_if_the_command_takes_them() {
+    let folder = Folder::with(&app(|toml| toml));
+    let place = |needs, env: &[(&str, &str)]| folder.load(needs, env).unwrap().place;
+    assert_eq!(place(Needs::Connections, &[]), Place::Files(folder.0.path().join("herald-data")));
+    assert_eq!(place(Needs::Connections, &[("HERALD_DIR", "here")]), Place::Files("here".into()));
+    assert_eq!(place(Needs::Servers, &[]), Place::Servers);
+    assert_eq!(place(Needs::Connections, &[("HERALD_AMQP_URL", "amqp://a@b/v")]), Place::Servers);
+    let dir = Folder::with("[embedded]\ndir = \"data\"");
+    assert_eq!(dir.load(Needs::Connections, &[]).unwrap().place, Place::Files(dir.0.path().join("data")));
+}
+
+#[test]
+fn half_of_the_servers_is_a_mistake_that_names_the_other_half() {
+    let folder = Folder::with(&app(|toml| toml));
+    folder.file("key.p8", &p8());
+    let problems = folder.load(Needs::Up, &[("HERALD_AMQP_URL", "amqp://a@b/v")]).unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].contains("HERALD_DATABASE_URL") && problems[0].contains("files"), "{problems:?}");
+}
+
+#[test]
+fn who_works_on_files_lists_no_logins() {
+    let nobody = app(|toml| toml.replace("amqp_users = [\"mail\"]", ""));
+    let two = nobody.replace("mail.contoso.com", "chat.fabrikam.com") + &nobody;
+    assert_eq!(load(&two, &[("HERALD_AMQP_URL", "amqp://a@b/v")]).unwrap_err().len(), 2);
+    assert!(load(&two, &[]).is_ok());
 }
 
 #[test]
@@ -350,7 +379,7 @@ fn the_example_parses_and_shows_every_setting() {
     assert_eq!(config.apps[1].receipt_keys.len(), 2);
     let all = EXAMPLE.lines().map(|line| line.trim_start_matches("# ")).collect::<Vec<_>>().join("\n");
     let settings = "url ca_file heartbeat_secs max_connections listen budget lease_secs attempt_timeout_secs clock_interval_ms \
-                    drain_secs amqp_users pushes_per_second events key_file key_id team_id topic environment \
+                    drain_secs dir amqp_users pushes_per_second events key_file key_id team_id topic environment \
                     service_account_file mode min_delay_secs max_delay_secs id secret_file secret_env";
     for name in settings.split_whitespace() {
         assert!(all.contains(&format!("\n{name} = ")), "the example does not show {name}");

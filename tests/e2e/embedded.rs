@@ -1,0 +1,117 @@
+//! `herald up` on files: the same guarantees without a server, and other processes that work on the same files.
+
+use std::collections::BTreeMap;
+
+use herald_core::ids::AppId;
+use herald_harness::wait;
+use serde_json::json;
+
+use crate::requests;
+use crate::world::{APP, LIMIT, World, run, until};
+
+/// Pushes in flight at once, and so what one kill may repeat.
+const BUDGET: usize = 200;
+/// Users, each with one phone.
+const USERS: [&str; 4] = ["anna", "ben", "carla", "dora"];
+/// Notifications to each of them.
+const EACH: u64 = 5_000;
+
+#[tokio::test]
+async fn a_process_killed_in_the_midst_of_twenty_thousand_loses_nothing() {
+    let mut world = World::of()
+        .on_files()
+        .worker(&format!("budget = {BUDGET}\nlease_secs = 5\nattempt_timeout_secs = 2"))
+        .start()
+        .await;
+    for (user, platform) in USERS.into_iter().zip(["ios", "android", "ios", "android"]) {
+        world.phone(user, json!({ "platform": platform, "receiptsUrl": "" })).await;
+    }
+    let total = EACH * USERS.len() as u64;
+    for user in USERS {
+        let count = EACH.to_string();
+        let sent = world.herald(&["send", "--app", APP, "--user", user, "--raw", "{}", "--count", &count]).await;
+        assert_eq!(sent.code, Some(0), "{sent:?}");
+    }
+    for share in [total / 4, total / 2] {
+        until("a part of the pushes", async || world.simulator.accepted().await >= share).await;
+        world.kill_worker(0).await;
+        assert!(world.simulator.accepted().await < total, "the kill came too late to prove anything");
+        world.add_worker().await.unwrap();
+    }
+    wait::until(LIMIT * 3, "every push", async || world.simulator.accepted().await >= total).await.unwrap();
+    world.all_closed().await;
+
+    let mut told = BTreeMap::new();
+    for user in USERS {
+        let view = world.simulator.view(user).await;
+        let raws = view["notifications"].as_object().unwrap().iter();
+        told.extend(raws.map(|(id, tally)| (id.clone(), tally["rawsDelivered"].as_u64().unwrap())));
+    }
+    assert_eq!(told.len() as u64, total, "every notification reached its phone");
+    let repeated = told.values().map(|raws| raws - 1).sum::<u64>();
+    assert!(repeated <= 2 * BUDGET as u64, "{repeated} pushes repeated by two kills with {BUDGET} in flight");
+    assert_eq!(world.store().dead_count().await.unwrap(), 0);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn other_commands_work_on_the_same_files_while_it_runs() {
+    let world = World::of().on_files().allow("parked").start().await;
+    let phone = world.simulator.phone("anna", json!({ "app": APP, "platform": "ios" })).await;
+    let token = phone["token"].as_str().unwrap();
+    let added = world
+        .herald(&["subscriptions", "add", "--app", APP, "--user", "anna", "--platform", "ios", "--token", token])
+        .await;
+    assert_eq!(added.code, Some(0), "{added:?}");
+    let listed = world.herald(&["subscriptions", "list", "--app", APP, "--user", "anna"]).await;
+    assert!(listed.stdout.contains(added.stdout.trim()), "{listed:?}");
+
+    let send = ["send", "--app", APP, "--user", "anna", "--raw", "{}", "--priority", "High", "--key", "one"];
+    assert_eq!(world.herald(&send).await.code, Some(0));
+    world.reaches("anna", "one", "accepted").await;
+    until("the push", async || world.simulator.count("anna", "rawsDelivered").await == 1).await;
+
+    let broken =
+        world.herald(&["send", "--app", "nobody.example", "--user", "anna", "--raw", "{}", "--no-check"]).await;
+    assert_eq!(broken.code, Some(0), "{broken:?}");
+    until("the dead letter", async || world.store().dead_count().await.unwrap() == 1).await;
+    let dead = world.herald(&["dead", "list"]).await;
+    assert!(dead.code == Some(0) && dead.stdout.contains("targetHostName"), "{dead:?}");
+    let apps = world.herald(&["apps", "list"]).await;
+    assert!(apps.code == Some(0) && apps.stdout.contains(APP), "{apps:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_files_is_refused_and_told_who_is_there() {
+    let world = World::of().on_files().start().await;
+    let second = world.herald(&["up"]).await;
+    assert_eq!(second.code, Some(69), "{second:?}");
+    let pid = world.workers[0].process.pid().expect("it runs").to_string();
+    assert!(second.stderr.contains("store.db") && second.stderr.contains(&pid), "{second:?}");
+    world.publish("after", &requests::raw(APP, "nobody")).await;
+    let app = AppId::new(APP);
+    let nobody = herald_core::ids::UserId::new("nobody");
+    until("the first to go on", async || world.store().notification_by_key(&app, &nobody, "after").await.unwrap())
+        .await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn without_a_broker_and_without_files_a_command_names_the_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in [
+        &["worker"][..],
+        &["topology"],
+        &["bench", "raw"],
+        &["send", "--app", APP, "--user", "anna", "--raw", "{}"],
+        &["dead", "list"],
+        &["subscriptions", "list", "--app", APP, "--user", "anna"],
+    ] {
+        let output = run(command, &[], folder.path()).await;
+        assert_eq!(output.code, Some(64), "{command:?}: {output:?}");
+        let named = ["HERALD_AMQP_URL", "HERALD_DATABASE_URL"].iter().any(|name| output.stderr.contains(name));
+        assert!(named, "{command:?}: {output:?}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "none of them leaves anything");
+}
