@@ -82,6 +82,47 @@ async fn other_commands_work_on_the_same_files_while_it_runs() {
     world.finish().await;
 }
 
+/// Changes a row behind everybody's back, as failing hardware does.
+async fn overwrite_content(world: &World, key: &str) {
+    let python = std::env::var("HERALD_TEST_PYTHON").ok().filter(|path| !path.is_empty());
+    let script = "import sqlite3, sys\n\
+                  file = sqlite3.connect(sys.argv[1], timeout=20)\n\
+                  file.execute('UPDATE notifications SET content = ? WHERE key = ?', ('not JSON', sys.argv[2]))\n\
+                  file.commit()";
+    let status = tokio::process::Command::new(python.as_deref().unwrap_or("/usr/bin/python3"))
+        .args(["-c", script])
+        .arg(world.files().join("store.db"))
+        .arg(key)
+        .status()
+        .await
+        .unwrap();
+    assert!(status.success());
+}
+
+#[tokio::test]
+async fn a_row_that_can_not_be_read_holds_up_none_of_its_neighbours() {
+    let mut world = World::of().on_files().workers(0).allow("the store refuses a take").start().await;
+    for user in USERS {
+        world.phone(user, json!({ "platform": "ios", "condition": "forceQuit" })).await;
+    }
+    // Stored by a process that dies before any is due again; then all are due at once.
+    world.add_worker().await.unwrap();
+    for user in USERS {
+        world.publish(user, &requests::with_fallback(APP, user, 3)).await;
+        world.reaches(user, user, "watching").await;
+    }
+    world.kill_worker(0).await;
+    overwrite_content(&world, "ben").await;
+    world.add_worker().await.unwrap();
+    for user in ["anna", "carla", "dora"] {
+        until(&format!("{user}'s toast"), async || world.simulator.count(user, "toastsShown").await == 1).await;
+        world.reaches(user, user, "toasted").await;
+    }
+    assert_eq!(world.simulator.count("ben", "toastsShown").await, 0);
+    until("the refusal to be logged", async || world.logs().join("").contains("the store refuses a take")).await;
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn a_second_process_on_the_same_files_is_refused_and_told_who_is_there() {
     let world = World::of().on_files().start().await;

@@ -16,7 +16,8 @@ pub enum Fault {
     ReadOnly,
     /// The file is no database, or a damaged one.
     #[error(
-        "the file is damaged, or no database; stop Herald, then restore it from a backup or move it away to start anew"
+        "the file is damaged, or no database; stop Herald, then move it away with the two \
+         beside it that end in -wal and -shm, and restore a backup or start anew"
     )]
     Corrupt,
     /// Another process was writing for too long.
@@ -70,6 +71,8 @@ impl From<rusqlite::Error> for Fault {
         let code = failure.extended_code;
         match failure.code {
             ErrorCode::DiskFull => Self::Full,
+            // The index of the log, some kilobytes beside it, could not be made: a disk that works gives no other reason.
+            ErrorCode::SystemIoFailure if code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => Self::Full,
             ErrorCode::ReadOnly | ErrorCode::PermissionDenied => Self::ReadOnly,
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Corrupt,
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Self::Busy,

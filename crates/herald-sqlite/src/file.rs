@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Error, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -18,8 +18,14 @@ pub(crate) fn open_to_write(settings: &Settings) -> Result<Connection, Fault> {
     let mut connection = connect(&settings.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     // What belongs to somebody else is looked at, and left as it was.
     check_owner(&connection, settings)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        let why = "this kind of disk can't share memory between processes, as a network's often can't".to_owned();
+        return Err(Fault::CantOpen { why });
+    }
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // Without it, macOS hands a commit to the disk's own memory and calls it written.
+    connection.pragma_update(None, "fullfsync", true)?;
     // The log goes into the file every 16 MiB, and gives back what a burst made it grow beyond four times that.
     connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
@@ -51,8 +57,20 @@ fn create(path: &Path) -> Result<(), Fault> {
     }
     match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            warn_of_readers(path);
+            Ok(())
+        }
         Err(error) => Err(cant_open(error)),
+    }
+}
+
+/// A file that was copied or restored may have got other rights; who gave them may have meant it.
+fn warn_of_readers(path: &Path) {
+    let mode = fs::metadata(path).map_or(0, |data| data.permissions().mode());
+    if mode & 0o077 != 0 {
+        let (file, mode) = (path.display(), format!("{:o}", mode & 0o777));
+        tracing::warn!(%file, mode, "others than its user may use this file, which holds tokens and content; chmod 600 ends that");
     }
 }
 

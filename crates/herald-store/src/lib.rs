@@ -233,9 +233,13 @@ impl Store {
     /// Does the store answer?
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if not.
+    /// [`StoreError::Unavailable`] if not, or if a part of a file was found to be damaged.
     pub async fn ping(&self) -> Result<()> {
-        self.sync_clock().await
+        self.sync_clock().await?;
+        match &self.inner {
+            Inner::Postgres(_) => Ok(()),
+            Inner::Sqlite(lite) => lite.sound(),
+        }
     }
 
     /// The store's time, as known here.

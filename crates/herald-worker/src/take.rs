@@ -77,12 +77,14 @@ fn bad_hint(refused: &hints::BadHints) -> ParkReason {
 /// Takes these, as fast as the budget allows. Says whether it got to the end.
 pub(crate) async fn take_all(way: &Arc<Way>, queue: DispatchQueue, due: Vec<Hint>, stop: &CancellationToken) -> bool {
     let mut due = VecDeque::from(due);
+    // How many are taken at once: fewer after a refusal, until the one that can't be read is found.
+    let mut most = MAX_TAKES;
     while !due.is_empty() {
         let room = tokio::select! {
             () = stop.cancelled() => return false,
             room = way.budget.room(queue, Kind::Due) => room,
         };
-        let mut permits = way.budget.take(queue, Kind::Due, room.min(due.len()).min(MAX_TAKES));
+        let mut permits = way.budget.take(queue, Kind::Due, room.min(due.len()).min(most));
         // The oldest first.
         let part: Vec<Hint> = due.drain(..permits.left()).collect();
         if part.is_empty() {
@@ -97,6 +99,7 @@ pub(crate) async fn take_all(way: &Arc<Way>, queue: DispatchQueue, due: Vec<Hint
         .await;
         match taken {
             Ok(taken) => {
+                most = (most * 2).min(MAX_TAKES);
                 way.metrics.stale_hints(part.len() - taken.len());
                 let (alone, together): (Vec<Taken>, Vec<Taken>) =
                     taken.into_iter().partition(|taken| taken.delivery.takes > ALONE_AFTER);
@@ -108,8 +111,15 @@ pub(crate) async fn take_all(way: &Arc<Way>, queue: DispatchQueue, due: Vec<Hint
                 isolation::set_aside(way, alone).await;
             }
             Err(GaveUp::Stopped) => return false,
-            // Hints are ids and numbers; the clock publishes them again.
-            Err(GaveUp::Refused(refused)) => error!(error = %refused, "the store refuses a take"),
+            // A row that can't be read must not hold up its neighbours.
+            Err(GaveUp::Refused(_)) if part.len() > 1 => {
+                most = part.len() / 2;
+                part.into_iter().rev().for_each(|hint| due.push_front(hint));
+            }
+            // A hint is an id and a number; the clock publishes it again.
+            Err(GaveUp::Refused(refused)) => {
+                error!(delivery.id = %part[0].delivery, error = %refused, "the store refuses a take");
+            }
         }
     }
     true

@@ -11,8 +11,8 @@ use crate::config::Config;
 use crate::connect::Role;
 use crate::{out, worker};
 
-/// Work is at most a request of 64 KiB, written as numbers.
-const MAX_INPUT: u64 = 1024 * 1024;
+/// Work is at most a message of 16 MiB, which is what a broker takes, written as numbers of up to four characters.
+const MAX_INPUT: u64 = 80 * 1024 * 1024;
 
 /// Does one piece of work, told on stdin.
 ///

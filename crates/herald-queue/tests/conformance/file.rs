@@ -92,7 +92,7 @@ async fn a_full_disk_refuses_publishes_whole_and_takes_them_again_once_there_is_
     let health = queue.health();
     assert!(!health.publishing && health.blocked.is_some_and(|why| why.contains("the disk is full")));
     assert_eq!(queue.depth(Source::Requests(Lane::Low)).await?, 0, "nothing of it is there");
-    assert_eq!(queue.ack(held).await, 1, "an ack needs no space here");
+    assert_eq!(queue.ack(held).await, 1, "an ack needs no more pages");
 
     queue.limit_file(u32::MAX).await?;
     becomes(&queue, "space", |health| health.publishing && health.consuming && health.blocked.is_none()).await?;

@@ -25,6 +25,7 @@ mod moving;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use herald_core::time::Timestamp;
@@ -45,9 +46,20 @@ pub(crate) struct Sqlite {
     database: Database,
     time: StoreTime,
     name: Arc<str>,
+    seen: Arc<Seen>,
     /// That this process is the one worker on the file.
     _lead: Option<Arc<FileLock>>,
 }
+
+/// What was seen of the file, and said once.
+#[derive(Debug, Default)]
+struct Seen {
+    damage: AtomicBool,
+    clocks_differ: AtomicBool,
+}
+
+/// The wall clock and the store's time may differ by so much before it is said.
+const CLOCKS_DIFFER_US: i64 = 60_000_000;
 
 /// What the parts of a job return.
 type JobResult<T> = std::result::Result<T, Fault>;
@@ -83,7 +95,8 @@ impl Sqlite {
             return Err(moved(&name, at));
         }
         let time = database.write(move |connection| StoreTime::of(connection, works)).await;
-        Ok(Self { database, time: time.map_err(during(OPERATION, &name))?, name, _lead: lead })
+        let time = time.map_err(during(OPERATION, &name))?;
+        Ok(Self { database, time, name, seen: Arc::default(), _lead: lead })
     }
 
     pub(crate) async fn close(&self) {
@@ -93,9 +106,39 @@ impl Sqlite {
     /// The store's time, and the moments between which it was read. Also notes it, for the time after a restart.
     pub(crate) async fn measure(&self) -> Result<(Instant, Timestamp, Instant)> {
         self.write("measure", |tx| tx.time.seen(tx.connection)).await?;
+        self.compare_clocks();
         let sent = Instant::now();
         let now = self.time.now();
         Ok((sent, now, Instant::now()))
+    }
+
+    /// Nothing follows a wall clock that was set anew until the worker starts again; people should know.
+    fn compare_clocks(&self) {
+        let ahead_us = self.time.behind_wall_us();
+        let differ = ahead_us.abs() > CLOCKS_DIFFER_US;
+        if self.seen.clocks_differ.swap(differ, Ordering::Relaxed) != differ && differ {
+            let seconds = ahead_us / 1_000_000;
+            tracing::warn!(
+                seconds,
+                "the wall clock is ahead of the store's time (behind, if below 0); a restart follows it"
+            );
+        }
+    }
+
+    /// Whether anything of the file was found to be damaged; what is on other pages may still work.
+    ///
+    /// # Errors
+    /// The damage, for readiness.
+    pub(crate) fn sound(&self) -> Result<()> {
+        if self.seen.damage.load(Ordering::Relaxed) { Err(during("ping", &self.name)(Fault::Corrupt)) } else { Ok(()) }
+    }
+
+    /// What a job came to, with its file; damage is remembered, and said once as what it is.
+    fn done<T>(&self, operation: &'static str, done: JobResult<T>) -> Result<T> {
+        if matches!(done, Err(Fault::Corrupt)) && !self.seen.damage.swap(true, Ordering::Relaxed) {
+            tracing::error!(file = %self.name, operation, "{}", Fault::Corrupt);
+        }
+        done.map_err(during(operation, &self.name))
     }
 
     /// They were made when the file was opened; this only says whether it can be written.
@@ -120,7 +163,7 @@ impl Sqlite {
     ) -> Result<T> {
         let time = self.time;
         let done = self.database.write(move |connection| job(&Tx { connection, time })).await;
-        done.map_err(during(operation, &self.name))
+        self.done(operation, done)
     }
 
     /// A job that reads one state of the file.
@@ -131,7 +174,7 @@ impl Sqlite {
     ) -> Result<T> {
         let time = self.time;
         let done = self.database.read(move |connection| job(&Tx { connection, time })).await;
-        done.map_err(during(operation, &self.name))
+        self.done(operation, done)
     }
 }
 

@@ -51,7 +51,7 @@ fn overwrite(path: &Path, from: u64, bytes: &[u8]) {
 
 fn assert_damaged(error: &StoreError, folder: &Path) {
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
-    assert_says(error, folder, "the file is damaged, or no database; stop Herald, then restore it from a backup");
+    assert_says(error, folder, "the file is damaged, or no database; stop Herald, then move it away");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,7 +80,13 @@ async fn pages_overwritten_in_the_middle_are_found_by_those_who_need_them_and_no
         fs::write(file(damaged.path()), &good).unwrap();
         overwrite(&file(damaged.path()), from * PAGE, &vec![0xAA; ((until - from) * PAGE) as usize]);
         let errors = match connect(damaged.path(), true).await {
-            Ok(store) => use_all(&store, id).await,
+            Ok(store) => {
+                let errors = use_all(&store, id).await;
+                // What was seen stays known, though the next call may need other pages.
+                let damage = errors.iter().any(StoreError::is_transient);
+                assert_eq!(store.ping().await.is_err(), damage, "readiness knows");
+                errors
+            }
             Err(error) => vec![error],
         };
         for error in &errors {

@@ -149,7 +149,7 @@ async fn receipts_and_withdrawals_on_a_full_disk_close_nothing_and_can_be_repeat
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_needs_no_space_goes_on_while_the_disk_is_full_and_makes_some() {
+async fn what_needs_no_more_pages_goes_on_while_the_file_may_not_grow_and_makes_room() {
     let (folder, store, taken) = many_taken().await;
     store.dead_insert(&[letter(5_000), letter(5_001)], &[]).await.unwrap();
     fill(&folder, &store).await;
