@@ -53,12 +53,13 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The path of a file.
+    /// The path of a file or folder. A number is taken as its digits, as in [`Table::text`].
     pub(super) fn file(&mut self, name: &'static str) -> Option<Given<PathBuf>> {
         let value = self.take(name)?;
-        match value.as_str() {
-            Some(text) => self.given(name, &value, self.sources.resolve(text, &value)),
-            None => self.wrong(name, &value, "the path of a file in quotes"),
+        match (&value, value.to_i128()) {
+            (Value::String(_, text), _) => self.given(name, &value, self.sources.resolve(text, &value)),
+            (_, Some(number)) => self.given(name, &value, self.sources.resolve(&number.to_string(), &value)),
+            _ => self.wrong(name, &value, "the path of a file in quotes"),
         }
     }
 
