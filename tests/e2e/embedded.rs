@@ -57,7 +57,7 @@ async fn a_process_killed_in_the_midst_of_twenty_thousand_loses_nothing() {
 #[tokio::test]
 async fn other_commands_work_on_the_same_files_while_it_runs() {
     let world = World::of().on_files().allow("parked").start().await;
-    let phone = world.simulator.phone("anna", json!({ "app": APP, "platform": "ios" })).await;
+    let phone = world.simulator.phone("anna", json!({ "app": APP, "platform": "ios", "receiptsUrl": "" })).await;
     let token = phone["token"].as_str().unwrap();
     let added = world
         .herald(&["subscriptions", "add", "--app", APP, "--user", "anna", "--platform", "ios", "--token", token])
