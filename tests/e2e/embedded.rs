@@ -82,17 +82,17 @@ async fn other_commands_work_on_the_same_files_while_it_runs() {
     world.finish().await;
 }
 
-/// Changes a row behind everybody's back, as failing hardware does.
-async fn overwrite_content(world: &World, key: &str) {
+/// Changes rows behind everybody's back.
+async fn overwrite(world: &World, sql: &str) {
     let python = std::env::var("HERALD_TEST_PYTHON").ok().filter(|path| !path.is_empty());
     let script = "import sqlite3, sys\n\
                   file = sqlite3.connect(sys.argv[1], timeout=20)\n\
-                  file.execute('UPDATE notifications SET content = ? WHERE key = ?', ('not JSON', sys.argv[2]))\n\
+                  file.execute(sys.argv[2])\n\
                   file.commit()";
     let status = tokio::process::Command::new(python.as_deref().unwrap_or("/usr/bin/python3"))
         .args(["-c", script])
         .arg(world.files().join("store.db"))
-        .arg(key)
+        .arg(sql)
         .status()
         .await
         .unwrap();
@@ -112,7 +112,8 @@ async fn a_row_that_can_not_be_read_holds_up_none_of_its_neighbours() {
         world.reaches(user, user, "watching").await;
     }
     world.kill_worker(0).await;
-    overwrite_content(&world, "ben").await;
+    // As failing hardware does.
+    overwrite(&world, "UPDATE notifications SET content = 'not JSON' WHERE key = 'ben'").await;
     world.add_worker().await.unwrap();
     for user in ["anna", "carla", "dora"] {
         until(&format!("{user}'s toast"), async || world.simulator.count(user, "toastsShown").await == 1).await;
@@ -120,6 +121,24 @@ async fn a_row_that_can_not_be_read_holds_up_none_of_its_neighbours() {
     }
     assert_eq!(world.simulator.count("ben", "toastsShown").await, 0);
     until("the refusal to be logged", async || world.logs().join("").contains("the store refuses a take")).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_killed_worker_held_for_a_pause_that_was_ended_is_pushed_by_the_next() {
+    let mut world = World::of().on_files().workers(0).start().await;
+    world.phone("anna", json!({ "platform": "ios", "receiptsUrl": "" })).await;
+    assert_eq!(world.herald(&["apps", "pause", APP]).await.code, Some(0));
+    // One that starts now knows of it from its first look at the store.
+    world.add_worker().await.unwrap();
+    world.publish("one", &requests::raw(APP, "anna")).await;
+    world.reaches("anna", "one", "due").await;
+    world.kill_worker(0).await;
+    assert_eq!(world.herald(&["apps", "resume", APP]).await.code, Some(0));
+    // The last thing that it wrote, after the resume and before it saw it.
+    overwrite(&world, "UPDATE deliveries SET next_at = next_at + 3600 * 1000000").await;
+    world.add_worker().await.unwrap();
+    world.reaches("anna", "one", "accepted").await;
     world.finish().await;
 }
 

@@ -67,6 +67,21 @@ impl Store {
         .await
     }
 
+    /// The pauses that ended within the last day, by themselves or resumed: for a worker that starts, because one that was
+    /// stopped meanwhile may have held work until their old end.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn pauses_over(&self) -> Result<Vec<(AppId, Provider)>> {
+        self.within("pauses_over", async {
+            match &self.inner {
+                Inner::Postgres(pg) => pg.pauses_over().await,
+                Inner::Sqlite(lite) => lite.pauses_over().await,
+            }
+        })
+        .await
+    }
+
     /// Ends a pause and makes what it had moved due again, spread over `spread`. Returns whether there was one; what a
     /// pause that has ended left behind is made due all the same.
     ///

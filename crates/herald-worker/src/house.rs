@@ -33,7 +33,7 @@ pub(crate) async fn run(way: Arc<Way>, stop: CancellationToken) {
     let mut tick = tokio::time::interval(KEEP_HOUSE);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut trouble = Trouble::default();
-    let mut resumed = Vec::new();
+    let mut resumed = None;
     loop {
         tokio::select! {
             // Between ticks nothing is under way.
@@ -45,16 +45,24 @@ pub(crate) async fn run(way: Arc<Way>, stop: CancellationToken) {
     }
 }
 
-async fn keep_house(way: &Way, resumed: &mut Vec<Gate>) -> Result<(), StoreError> {
+/// `resumed`: what was resumed at the last tick; none before the first.
+async fn keep_house(way: &Way, resumed: &mut Option<Vec<Gate>>) -> Result<(), StoreError> {
     way.metrics.in_flight(way.budget.in_flight());
     show_broker(way);
     way.store.sync_clock().await?;
     // One tick after the end was seen: by now what this replica was just holding until the old end is recorded.
-    while let Some((app, provider)) = resumed.last() {
-        way.store.bring_back(app, *provider, RESUME_SPREAD).await?;
-        resumed.pop();
+    if let Some(resumed) = resumed {
+        while let Some((app, provider)) = resumed.last() {
+            way.store.bring_back(app, *provider, RESUME_SPREAD).await?;
+            resumed.pop();
+        }
     }
-    *resumed = follow_pauses(way).await?;
+    let mut now_resumed = follow_pauses(way).await?;
+    if resumed.is_none() {
+        // A worker that was stopped before it saw the end has held its last work until then, and nobody else knows.
+        now_resumed.extend(way.store.pauses_over().await?);
+    }
+    *resumed = Some(now_resumed);
     Ok(())
 }
 

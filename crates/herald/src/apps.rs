@@ -37,7 +37,9 @@ pub(crate) async fn run(config: &Config, args: AppsArgs) -> anyhow::Result<()> {
                 let detail = "herald apps pause";
                 let paused = store.pause(&app, provider, until, OPERATOR, detail, true).await;
                 paused.map_err(connect::store_failure)?;
-                out::line(format!("{app} {provider}: paused until {until}; its work is kept"))?;
+                out::line(format!(
+                    "{app} {provider}: paused until {until}, from about a second from now on; its work is kept"
+                ))?;
             }
             Ok(())
         }

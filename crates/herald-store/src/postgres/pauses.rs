@@ -86,6 +86,20 @@ impl Postgres {
         Ok(ended)
     }
 
+    /// Reads the whole table: a row for each app and provider at most.
+    pub(crate) async fn pauses_over(&self) -> Result<Vec<(AppId, Provider)>> {
+        const OPERATION: &str = "pauses_over";
+        let rows = sqlx::query("SELECT app_id, provider FROM pauses WHERE until <= clock_timestamp()")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(during(OPERATION))?;
+        let over = |row| {
+            let columns = Columns::new(row, OPERATION);
+            Ok((columns.app()?, columns.provider()?))
+        };
+        rows.iter().map(over).collect()
+    }
+
     /// In steps, each its own transaction: none is long, and what was brought back stays so.
     pub(crate) async fn bring_back(&self, app: &AppId, provider: Provider, spread: Duration) -> Result<()> {
         const OPERATION: &str = "bring_back";
@@ -171,11 +185,13 @@ impl Postgres {
 
 /// Index: primary key.
 async fn end_pause(pool: &PgPool, app: &AppId, provider: Provider) -> sqlx::Result<bool> {
-    let ended = sqlx::query("DELETE FROM pauses WHERE app_id = $1 AND provider = $2")
-        .bind(app.as_str())
-        .bind(provider_number(provider))
-        .execute(pool)
-        .await?;
+    let ended = sqlx::query(
+        "UPDATE pauses SET until = clock_timestamp() WHERE app_id = $1 AND provider = $2 AND until > clock_timestamp()",
+    )
+    .bind(app.as_str())
+    .bind(provider_number(provider))
+    .execute(pool)
+    .await?;
     Ok(ended.rows_affected() > 0)
 }
 

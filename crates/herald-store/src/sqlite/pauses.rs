@@ -50,6 +50,21 @@ impl Sqlite {
         Ok(ended)
     }
 
+    /// Reads the whole table: a row for each app and provider at most.
+    pub(crate) async fn pauses_over(&self) -> Result<Vec<(AppId, Provider)>> {
+        let read = |tx: &Tx<'_>| {
+            let mut over = tx.connection.prepare_cached("SELECT app_id, provider FROM pauses WHERE until <= ?1")?;
+            let mut rows = over.query([stored(tx.now())])?;
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                let columns = Columns(row);
+                all.push((columns.app()?, columns.provider()?));
+            }
+            Ok(all)
+        };
+        self.read("pauses_over", read).await
+    }
+
     /// In steps, each its own job: none is long, and what was brought back stays so.
     pub(crate) async fn bring_back(&self, app: &AppId, provider: Provider, spread: Duration) -> Result<()> {
         loop {
@@ -154,8 +169,10 @@ fn read_end(tx: &Tx<'_>, app: &AppId, provider: Provider) -> JobResult<Option<i6
 
 /// Index: primary key.
 fn end_pause(tx: &Tx<'_>, app: &AppId, provider: Provider) -> JobResult<bool> {
-    let mut end = tx.connection.prepare_cached("DELETE FROM pauses WHERE app_id = ?1 AND provider = ?2")?;
-    Ok(end.execute(params![app.as_str(), provider_number(provider)])? > 0)
+    let mut end = tx
+        .connection
+        .prepare_cached("UPDATE pauses SET until = ?3 WHERE app_id = ?1 AND provider = ?2 AND until > ?3")?;
+    Ok(end.execute(params![app.as_str(), provider_number(provider), stored(tx.now())])? > 0)
 }
 
 /// The SQL of a move: (app, provider, sending, now, end, jitter, limit).
