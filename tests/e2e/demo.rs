@@ -187,7 +187,7 @@ async fn what_others_send_from_a_second_terminal_is_seen_too_and_ctrl_c_leaves_n
     assert_eq!(sent.code, Some(0), "{sent:?}");
     for line in [
         "anna   the phone was changed: the app is closed by hand",
-        "queue  1 request taken in and stored",
+        "queue  1 request stored; nothing follows for one without a phone",
         "anna   the person sees a toast: \"Hello anna\"",
     ] {
         demo.writes(line, LIMIT).await.unwrap();

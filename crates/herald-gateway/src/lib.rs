@@ -121,7 +121,7 @@ fn router(shared: Arc<Shared>) -> Router {
                 "notFound",
                 "path",
                 "nothing is here",
-                "see the list of routes in the README",
+                "there are /healthz, /readyz, /metrics and, to POST to, /v1/receipts",
             )
         })
         .method_not_allowed_fallback(async || {

@@ -87,7 +87,7 @@ fn call(world: &World, method: &Method, path: &str, query: &str, body: &[u8]) ->
             world.reset();
             Ok(json!({}))
         }
-        _ => Err((StatusCode::NOT_FOUND, format!("no {method} {path} here; see the README of herald-simulator"))),
+        _ => Err((StatusCode::NOT_FOUND, format!("no {method} {path} here; see crates/herald-simulator/README.md"))),
     }
 }
 

@@ -137,7 +137,9 @@ fn file(dir: &Path, name: &str, role: Role, (party, example): (&str, &str)) -> R
 }
 
 fn missing(party: &str, example: &str) -> Failure {
-    Failure::Usage(format!("no {party} is configured; set {example}"))
+    Failure::Usage(format!(
+        "no {party} is configured; set {example} (`herald up` alone needs neither broker nor store)"
+    ))
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

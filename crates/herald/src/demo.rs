@@ -77,11 +77,15 @@ pub(crate) async fn run(args: &DemoArgs, input: &Input) -> anyhow::Result<()> {
             () = asks(&mut hangup, &stop) => Ok(()),
         };
         let left = match &folder {
-            Folder::Kept(dir) => Some(format!("Kept, in {}:\nqueue.db, store.db, herald.toml, keys", dir.display())),
+            Folder::Kept(dir) => Some(format!(
+                "Kept, in {}:\nqueue.db, store.db, herald.toml, keys: to look at. The phones are gone.",
+                dir.display()
+            )),
             Folder::Temporary(_) => (!args.once).then(|| "Ended; no file is left behind.".to_owned()),
         };
         folder.close().await?;
-        played?;
+        // A reader that went away (`| head`) has not seen that each person was told: that is no success.
+        played.map_err(|error| if out::is_closed_pipe(&error) { anyhow::anyhow!("{error:#}") } else { error })?;
         if let (Some(left), false) = (left, args.json) {
             out::line(left)?;
         }

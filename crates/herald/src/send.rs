@@ -42,6 +42,9 @@ pub(crate) async fn run(config: &Config, args: &SendArgs) -> anyhow::Result<()> 
         let first: Vec<Draft> = body::drafts(args, &bodies, 1).collect();
         check(config, &first, now)?;
     }
+    if args.fallback_title.is_some() && args.priority.as_deref() != Some("High") {
+        tracing::warn!("no toast will follow: a fallback is owed only with --priority High");
+    }
     if args.dry_run {
         for draft in (1..=args.count).flat_map(|n| body::drafts(args, &bodies, n)) {
             out::line(draft.body.to_string())?;

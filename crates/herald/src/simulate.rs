@@ -58,7 +58,8 @@ pub(crate) async fn run(input: &Input, args: &SimulateArgs) -> anyhow::Result<()
     out::line(format!("FCM            {}", simulator.fcm_url()))?;
     out::line(format!("control        {}", simulator.control_url()))?;
     out::line(format!("credentials    {}", args.dir.display()))?;
-    out::line(format!("worker         herald worker --config {}", file.display()))?;
+    out::line(format!("on servers     herald --config {} worker", file.display()))?;
+    out::line(format!("on files       herald --config {} up", file.display()))?;
     shutdown::until_signal(|stop| async move {
         out::line("ready; ends on SIGTERM or ctrl-c")?;
         stop.cancelled().await;
@@ -111,7 +112,9 @@ fn configuration(apps: &[String], simulator: &Simulator, login: Option<&str>) ->
     let logins: BTreeMap<&str, ()> = USUAL_LOGINS.into_iter().chain(login).map(|login| (login, ())).collect();
     let logins: Vec<&str> = logins.into_keys().collect();
     let apps = apps_toml(apps, simulator, &logins)?;
-    Ok(format!("{MARK}\n# Broker and store: HERALD_AMQP_URL and HERALD_DATABASE_URL.\n{apps}"))
+    Ok(format!(
+        "{MARK}\n# Broker and store: HERALD_AMQP_URL and HERALD_DATABASE_URL; without them `herald up` works on files beside this one.\n{apps}"
+    ))
 }
 
 /// The apps' part of a `herald.toml` in the simulator's folder: `logins` may publish for each of them.

@@ -54,7 +54,11 @@ pub(super) fn check(raw: RawConfig, input: &super::Input, needs: Needs, problems
     };
     let apps = apps::check(raw.apps, &input.env, (needs, &place), problems);
     if needs.pushes() && place == Place::Servers {
-        let or = if needs.takes_files() { ", or neither this nor the other to work on files" } else { "" };
+        let or = if needs.takes_files() {
+            ", or neither this nor the other to work on files"
+        } else {
+            " (`herald up` needs none: it works on files)"
+        };
         if broker.urls.is_empty() {
             problems.add("broker.url", "no broker is configured", format!("set {BROKER_EXAMPLE}{or}"));
         }

@@ -188,6 +188,8 @@ pub(super) fn commands(facts: &Facts<'_>, paint: Paint) -> Vec<String> {
     lines.push(format!("  curl -sw '\\n' -X PATCH {control_url}/phones/ben \\"));
     lines.push("    -d '{\"condition\":\"awake\"}'".to_owned());
     lines.push(String::new());
+    lines.push("An app that was uninstalled must register again: herald subscriptions add --help".to_owned());
+    lines.push(String::new());
     lines.push(format!("{}   {http_url}/metrics", title("Metrics")));
     lines.push(format!("{}  {http_url}/v1/receipts (the apps on the phones post them)", title("Receipts")));
     lines.push(String::new());

@@ -194,7 +194,7 @@ fn requests(before: &Snapshot, after: &Snapshot) -> impl Iterator<Item = (Mark, 
         let more = count.checked_sub(*before.requests.get(result)?).filter(|more| *more > 0)?;
         let requests = if more == 1 { "1 request".to_owned() } else { format!("{more} requests") };
         Some(match result.as_str() {
-            "stored" => (Mark::Step, format!("{requests} taken in and stored")),
+            "stored" => (Mark::Step, format!("{requests} stored; nothing follows for one without a phone")),
             "duplicate" => (Mark::Step, format!("{requests} with a key that was used before: nothing is sent")),
             "parked" => (Mark::Refused, format!("{requests} parked; `herald dead list` says why")),
             other => (Mark::Refused, format!("{requests} {other}")),

@@ -199,7 +199,10 @@ fn requests_are_told_as_soon_as_there_is_something_to_compare_with() {
     let told = lines(&with(5, 0), &with(7, 1));
     let texts: Vec<&str> = told.iter().map(|line| line.text.as_str()).collect();
     assert!(told.iter().all(|line| line.who == "queue"));
-    assert_eq!(texts, ["1 request parked; `herald dead list` says why", "2 requests taken in and stored"]);
+    assert_eq!(
+        texts,
+        ["1 request parked; `herald dead list` says why", "2 requests stored; nothing follows for one without a phone"]
+    );
 }
 
 #[test]
