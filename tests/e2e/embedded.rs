@@ -158,6 +158,30 @@ async fn a_second_process_on_the_same_files_is_refused_and_told_who_is_there() {
 }
 
 #[tokio::test]
+async fn with_the_urls_of_both_servers_it_prepares_and_uses_those() {
+    let world = World::of().up().start().await;
+    world.phone("anna", json!({ "platform": "ios", "receiptsUrl": "" })).await;
+    world.publish("one", &requests::raw(APP, "anna")).await;
+    world.reaches("anna", "one", "accepted").await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn its_bench_finds_no_server_that_the_environment_names_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = [
+        ("HERALD_AMQP_URL", "amqp://guest:guest@127.0.0.1:9/none".to_owned()),
+        ("HERALD_DATABASE_URL", "postgres://postgres@127.0.0.1:9/none".to_owned()),
+    ];
+    let args = ["bench", "raw", "--embedded", "--count", "500", "--users", "10", "--warm-up", "10", "--json"];
+    let output = run(&args, &nowhere, folder.path()).await;
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let report: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!((&report["embedded"], &report["herald"]["lost"]), (&json!(true), &json!(0)), "{report}");
+    assert!(report["ratio"].as_f64().is_some_and(|ratio| ratio > 0.0), "{report}");
+}
+
+#[tokio::test]
 async fn without_a_broker_and_without_files_a_command_names_the_variable() {
     let folder = tempfile::tempdir().unwrap();
     for command in [

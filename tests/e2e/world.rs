@@ -45,6 +45,7 @@ pub(crate) struct Setup {
     database: Option<String>,
     heartbeat_secs: u32,
     on_files: bool,
+    up: bool,
 }
 
 impl Setup {
@@ -108,6 +109,12 @@ impl Setup {
     /// No servers: one `herald up` on files.
     pub(crate) fn on_files(mut self) -> Self {
         self.on_files = true;
+        self.up()
+    }
+
+    /// `herald up` instead of `herald topology` and `herald worker`.
+    pub(crate) fn up(mut self) -> Self {
+        self.up = true;
         self
     }
 
@@ -148,6 +155,7 @@ impl Setup {
             simulator,
             producers,
             place,
+            command: if self.up { "up" } else { "worker" },
             config,
             allowed: self.allowed,
             finished: false,
@@ -156,7 +164,7 @@ impl Setup {
             _database: database,
             _folder: folder,
         };
-        if !self.on_files {
+        if !self.up {
             let topology = world.herald(&["topology"]).await;
             anyhow::ensure!(topology.code == Some(0), "herald topology: {topology:?}");
         }
@@ -269,6 +277,7 @@ pub(crate) struct World {
     /// With two apps: the URL by which each one's producer connects.
     pub(crate) producers: Vec<String>,
     place: Place,
+    command: &'static str,
     config: PathBuf,
     allowed: Vec<&'static str>,
     finished: bool,
@@ -292,6 +301,7 @@ impl World {
             database: None,
             heartbeat_secs: 10,
             on_files: false,
+            up: false,
         }
     }
 
@@ -347,13 +357,9 @@ impl World {
 
     /// Starts one more worker and waits until it is ready.
     pub(crate) async fn add_worker(&mut self) -> Result<&mut Worker> {
-        let command = match self.place {
-            Place::Servers { .. } => "worker",
-            Place::Files(_) => "up",
-        };
         // The port is the system's choice, free a moment ago.
         let listen = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let mut builder = herald(env!("CARGO_BIN_EXE_herald")).arg(command).env("HERALD_LISTEN", &listen);
+        let mut builder = herald(env!("CARGO_BIN_EXE_herald")).arg(self.command).env("HERALD_LISTEN", &listen);
         for (name, value) in self.env() {
             builder = builder.env(name, value);
         }

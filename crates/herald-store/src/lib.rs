@@ -242,6 +242,17 @@ impl Store {
         }
     }
 
+    /// Whether it is still the place to work in: a file whose move elsewhere has begun is not.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] says what to do instead.
+    pub async fn check_not_moved(&self) -> Result<()> {
+        match &self.inner {
+            Inner::Postgres(_) => Ok(()),
+            Inner::Sqlite(lite) => self.within("check_not_moved", lite.check_not_moved()).await,
+        }
+    }
+
     /// The store's time, as known here.
     pub fn clock(&self) -> Clock {
         self.clock.clone()

@@ -135,6 +135,15 @@ impl Move {
         })
     }
 
+    /// Says in the file that the move has begun: no worker starts on it from then on, because what it did could be done twice,
+    /// there and here. To be called before the first step.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn begin(&self) -> Result<()> {
+        self.from.within("move", self.file.mark_begun()).await
+    }
+
     /// When the file was marked as moved before.
     pub fn marked(&self) -> Option<Timestamp> {
         self.marked

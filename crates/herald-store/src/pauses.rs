@@ -67,16 +67,16 @@ impl Store {
         .await
     }
 
-    /// The pauses that ended within the last day, by themselves or resumed: for a worker that starts, because one that was
-    /// stopped meanwhile may have held work until their old end.
+    /// The pauses that were ended before their time, until it comes: for a worker that starts, because one that was stopped
+    /// meanwhile may have held work until then.
     ///
     /// # Errors
     /// As any call.
-    pub async fn pauses_over(&self) -> Result<Vec<(AppId, Provider)>> {
-        self.within("pauses_over", async {
+    pub async fn pauses_cut_short(&self) -> Result<Vec<(AppId, Provider)>> {
+        self.within("pauses_cut_short", async {
             match &self.inner {
-                Inner::Postgres(pg) => pg.pauses_over().await,
-                Inner::Sqlite(lite) => lite.pauses_over().await,
+                Inner::Postgres(pg) => pg.pauses_cut_short().await,
+                Inner::Sqlite(lite) => lite.pauses_cut_short().await,
             }
         })
         .await

@@ -60,7 +60,7 @@ async fn keep_house(way: &Way, resumed: &mut Option<Vec<Gate>>) -> Result<(), St
     let mut now_resumed = follow_pauses(way).await?;
     if resumed.is_none() {
         // A worker that was stopped before it saw the end has held its last work until then, and nobody else knows.
-        now_resumed.extend(way.store.pauses_over().await?);
+        now_resumed.extend(way.store.pauses_cut_short().await?);
     }
     *resumed = Some(now_resumed);
     Ok(())

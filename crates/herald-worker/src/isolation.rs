@@ -279,7 +279,11 @@ async fn child(way: &Way, work: &Isolated) -> Ended {
     let _turn = way.turn.lock().await;
     let isolate = &way.settings.isolate;
     let input = serde_json::to_vec(work).expect("ids, text and bytes always serialize");
-    let spawned = Command::new(&isolate.program)
+    let mut command = Command::new(&isolate.program);
+    for name in &isolate.without {
+        command.env_remove(name);
+    }
+    let spawned = command
         .args(&isolate.args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

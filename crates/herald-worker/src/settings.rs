@@ -107,6 +107,8 @@ pub struct Isolate {
     pub program: std::path::PathBuf,
     /// Its arguments: the same configuration, and the hidden subcommand.
     pub args: Vec<String>,
+    /// Variables that it must not see, if its configuration is not that of this process's environment.
+    pub without: Vec<String>,
     /// The longest that one piece of isolated work may take before the child is killed.
     pub timeout: Duration,
 }

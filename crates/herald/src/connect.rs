@@ -39,6 +39,10 @@ pub(crate) enum Role {
 pub(crate) async fn queue(config: &Config, purpose: &str, role: Role) -> Result<Queue, Failure> {
     if let Place::Files(dir) = &config.place {
         let file = file(dir, QUEUE_FILE, role, ("broker", BROKER_EXAMPLE))?;
+        if role == Role::Other {
+            // What is sent to files that were moved would reach nobody.
+            store(config, role).await?.close().await;
+        }
         return Queue::open_file(&file).await.map_err(|error| Failure::Unavailable(error.into()));
     }
     let broker = &config.broker;
@@ -62,7 +66,9 @@ pub(crate) async fn queue(config: &Config, purpose: &str, role: Role) -> Result<
 pub(crate) async fn store(config: &Config, role: Role) -> Result<Store, Failure> {
     if let Place::Files(dir) = &config.place {
         let path = file(dir, STORE_FILE, role, ("store", STORE_EXAMPLE))?;
-        return Store::connect(SqliteConfig { path, leads: role == Role::Worker }).await.map_err(store_failure);
+        let store = Store::connect(SqliteConfig { path, leads: role == Role::Worker }).await.map_err(store_failure)?;
+        store.check_not_moved().await.map_err(store_failure)?;
+        return Ok(store);
     }
     let database = &config.store;
     let Some(url) = &database.url else {

@@ -112,7 +112,9 @@ async fn play(args: &DemoArgs, input: &Input, folder: &Folder, stop: &Cancellati
     let file = configure(folder, &simulator, &http_url)?;
     // The user's own configuration and variables are another Herald's.
     let config = Config::load(&Input { file: Some(file.clone()), ..Input::default() }, Needs::Up)?;
-    let parts = worker::assemble(&config, "demo", Role::Worker).await?;
+    let mut parts = worker::assemble(&config, "demo", Role::Worker).await?;
+    let theirs = input.env.keys().filter(|name| name.starts_with("HERALD_") && !name.starts_with("HERALD_LOG"));
+    parts.settings.isolate.without = theirs.cloned().collect();
     parts.queue.declare_topology().await.map_err(topology::failure)?;
 
     let phones = script::set_up(&simulator, &parts.store).await?;

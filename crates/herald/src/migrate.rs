@@ -27,6 +27,8 @@ const TRIES: u32 = 5;
 const RETRY: Duration = Duration::from_secs(1);
 /// A difference of the clocks that is worth saying: times are moved as they are.
 const CLOCKS_DIFFER_MS: i64 = 1_000;
+/// A difference with which nothing is moved: the least fallback's delay that Graph allows.
+const CLOCKS_TOO_FAR_MS: i64 = 60_000;
 
 /// Moves, or with `--dry-run` counts.
 ///
@@ -82,6 +84,14 @@ async fn both(
             "the clocks differ, the database's is ahead by this: so much sooner is due what is moved"
         );
     }
+    if clock_difference_ms.abs() > CLOCKS_TOO_FAR_MS && !args.dry_run {
+        let seconds = clock_difference_ms / 1_000;
+        return Err(Failure::Unavailable(anyhow::anyhow!(
+            "the database's clock is ahead of the files' by {seconds} s (behind, if below 0), and deadlines would move by \
+             that; set the clocks right, start and end `herald up` once, and try again"
+        ))
+        .into());
+    }
     let mut report = Report { dry_run: args.dry_run, clock_difference_ms, ..Report::default() };
     if let Some(waiting) = waiting {
         report.queue = queue::count(waiting).await?;
@@ -95,6 +105,8 @@ async fn both(
     broker.declare_topology().await.map_err(topology::failure)?;
     to.migrate().await.map_err(store_failure)?;
     let mut moving = Move::new(from, to).await.map_err(store_failure)?;
+    // Killed after this, the files are only for the same command again: no worker pushes there what one here does too.
+    moving.begin().await.map_err(store_failure)?;
     report.store = move_store(&mut moving).await?;
     if let Some(waiting) = waiting {
         let moved = queue::move_all(waiting, &broker, connect::broker_login(config), &mut report.queue).await;

@@ -125,6 +125,7 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
         isolate: Isolate {
             program: std::env::current_exe()?,
             args,
+            without: Vec::new(),
             timeout: config.worker.attempt_timeout + ISOLATED_EXTRA,
         },
     })

@@ -9,7 +9,8 @@ CREATE TABLE clock (
     ticks_us INTEGER NOT NULL,          -- the machine's monotonic clock …
     store_us INTEGER NOT NULL,          -- … when it was this time
     seen_us  INTEGER NOT NULL,          -- the latest time that was ever told: no start goes behind it
-    moved_us INTEGER                    -- when all of this was moved to a PostgreSQL: no worker may work on it again
+    move_begun_us INTEGER,              -- when a move of all this to a PostgreSQL began: only the move goes on from then
+    moved_us INTEGER                    -- when it was done
 ) STRICT;
 
 CREATE TABLE subscriptions (
@@ -83,6 +84,7 @@ CREATE TABLE pauses (
     reason      TEXT NOT NULL,
     detail      TEXT NOT NULL,
     by_operator INTEGER NOT NULL,
+    held_until  INTEGER,
     PRIMARY KEY (app_id, provider)
 ) STRICT, WITHOUT ROWID;
 

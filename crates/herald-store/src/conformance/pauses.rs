@@ -25,7 +25,7 @@ pub async fn a_pause_is_seen_by_all_until_resumed(store: Store) {
     assert!(renewed.until > first.until);
     assert!(store.resume(&app(), Provider::Apns, OVER).await.unwrap());
     assert!(!store.resume(&app(), Provider::Apns, OVER).await.unwrap());
-    assert_eq!(store.pauses_over().await.unwrap(), [(app(), Provider::Apns)], "for a worker that starts later");
+    assert_eq!(store.pauses_cut_short().await.unwrap(), [(app(), Provider::Apns)], "for a worker that starts later");
     assert!(store.pauses().await.unwrap().is_empty());
     // One that is over is none.
     let past = store.clock().now().minus(LONG);

@@ -49,7 +49,10 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     let script = |version, name: &'static str, sql| {
         Migration::new(version, name.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
     };
-    Migrator::with_migrations(vec![script(1, "tables", include_str!("../../migrations/postgres/0001_tables.sql"))])
+    Migrator::with_migrations(vec![
+        script(1, "tables", include_str!("../../migrations/postgres/0001_tables.sql")),
+        script(2, "pauses cut short", include_str!("../../migrations/postgres/0002_pauses_cut_short.sql")),
+    ])
 });
 
 /// How long a connection may take to answer when it comes back to the pool.

@@ -35,7 +35,7 @@ impl Postgres {
                 ON CONFLICT (app_id, provider) DO UPDATE
                SET since = CASE WHEN pauses.until > clock_timestamp() THEN pauses.since ELSE excluded.since END,
                    until = excluded.until, reason = excluded.reason, detail = excluded.detail,
-                   by_operator = excluded.by_operator
+                   by_operator = excluded.by_operator, held_until = NULL
              WHERE excluded.by_operator OR pauses.until <= clock_timestamp()
                 OR (NOT pauses.by_operator AND pauses.until < excluded.until)",
         )
@@ -87,17 +87,17 @@ impl Postgres {
     }
 
     /// Reads the whole table: a row for each app and provider at most.
-    pub(crate) async fn pauses_over(&self) -> Result<Vec<(AppId, Provider)>> {
-        const OPERATION: &str = "pauses_over";
-        let rows = sqlx::query("SELECT app_id, provider FROM pauses WHERE until <= clock_timestamp()")
+    pub(crate) async fn pauses_cut_short(&self) -> Result<Vec<(AppId, Provider)>> {
+        const OPERATION: &str = "pauses_cut_short";
+        let rows = sqlx::query("SELECT app_id, provider FROM pauses WHERE held_until > clock_timestamp()")
             .fetch_all(&self.pool)
             .await
             .map_err(during(OPERATION))?;
-        let over = |row| {
+        let gate = |row| {
             let columns = Columns::new(row, OPERATION);
             Ok((columns.app()?, columns.provider()?))
         };
-        rows.iter().map(over).collect()
+        rows.iter().map(gate).collect()
     }
 
     /// In steps, each its own transaction: none is long, and what was brought back stays so.
@@ -186,7 +186,10 @@ impl Postgres {
 /// Index: primary key.
 async fn end_pause(pool: &PgPool, app: &AppId, provider: Provider) -> sqlx::Result<bool> {
     let ended = sqlx::query(
-        "UPDATE pauses SET until = clock_timestamp() WHERE app_id = $1 AND provider = $2 AND until > clock_timestamp()",
+        "
+        UPDATE pauses
+           SET held_until = until, until = clock_timestamp()
+         WHERE app_id = $1 AND provider = $2 AND until > clock_timestamp()",
     )
     .bind(app.as_str())
     .bind(provider_number(provider))

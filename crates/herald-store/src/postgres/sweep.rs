@@ -145,7 +145,9 @@ async fn delete_counts(pool: &PgPool) -> sqlx::Result<u64> {
         WITH counts AS (
             DELETE FROM guard_counts WHERE minute < clock_timestamp() - interval '10 minutes' RETURNING 1
         ), over AS (
-            DELETE FROM pauses WHERE until < clock_timestamp() - interval '1 day' RETURNING 1
+            DELETE FROM pauses
+             WHERE coalesce(held_until, until) < clock_timestamp() - interval '10 minutes'
+            RETURNING 1
         )
         SELECT (SELECT count(*) FROM counts) + (SELECT count(*) FROM over)",
     )

@@ -91,8 +91,8 @@ impl Sqlite {
         let database = Database::open(settings).await.map_err(during(OPERATION, &name))?;
         let lead = if config.leads { Some(Arc::new(lead(&config.path, &name)?)) } else { None };
         let works = config.leads && !to_move;
-        if works && let Some(at) = database.read(moving::moved_at).await.map_err(during(OPERATION, &name))? {
-            return Err(moved(&name, at));
+        if works && let Some(why) = database.read(moving::refusal).await.map_err(during(OPERATION, &name))? {
+            return Err(StoreError::InUse { problem: format!("{name}: {why}") });
         }
         let time = database.write(move |connection| StoreTime::of(connection, works)).await;
         let time = time.map_err(during(OPERATION, &name))?;
@@ -186,12 +186,6 @@ fn lead(path: &std::path::Path, name: &str) -> Result<FileLock> {
         LockError::Held { .. } => StoreError::InUse { problem: format!("{name}: {error}") },
         LockError::Io(_) => StoreError::Unavailable { operation: "connect", cause: format!("{name}: {error}") },
     })
-}
-
-/// What a worker is told that starts on a file whose work is elsewhere.
-fn moved(name: &str, at: Timestamp) -> StoreError {
-    let fix = "set HERALD_AMQP_URL and HERALD_DATABASE_URL, or give another folder";
-    StoreError::InUse { problem: format!("{name}: was moved to PostgreSQL on {at}; {fix}") }
 }
 
 /// For `map_err`: this happened to the file during `operation`.

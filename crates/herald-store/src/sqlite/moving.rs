@@ -12,7 +12,7 @@ use crate::moving::Kind;
 use crate::moving::rows::{
     DeadLetterRow, DeliveryMark, DeliveryRow, EventRow, KeyRow, NotificationRow, PauseRow, SubscriptionRow,
 };
-use crate::{Result, SqliteConfig};
+use crate::{Result, SqliteConfig, StoreError};
 
 const OPERATION: &str = "move";
 
@@ -23,8 +23,26 @@ const PAGE_BYTES: usize = 8 << 20;
 /// Ids of a page, for counting.
 const IDS: i64 = 10_000;
 
+/// Why nobody may work on the file any more: its move to a PostgreSQL has begun, or is done.
+pub(super) fn refusal(connection: &Connection) -> JobResult<Option<String>> {
+    let mut statement = connection.prepare_cached("SELECT move_begun_us, moved_us FROM clock")?;
+    let marks = statement.query_row([], |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?)));
+    let at = Timestamp::from_micros;
+    Ok(match marks.optional()? {
+        Some((_, Some(moved))) => Some(format!(
+            "was moved to PostgreSQL on {}; set HERALD_AMQP_URL and HERALD_DATABASE_URL, or give another folder",
+            at(moved)
+        )),
+        Some((Some(begun), None)) => Some(format!(
+            "its move to PostgreSQL began on {} and is not done; run `herald migrate` again until it says so",
+            at(begun)
+        )),
+        Some((None, None)) | None => None,
+    })
+}
+
 /// When all of a file was moved to a PostgreSQL.
-pub(super) fn moved_at(connection: &Connection) -> JobResult<Option<Timestamp>> {
+fn moved_at(connection: &Connection) -> JobResult<Option<Timestamp>> {
     let moved = connection
         .prepare_cached("SELECT moved_us FROM clock")?
         .query_row([], |row| row.get::<_, Option<i64>>(0))
@@ -51,6 +69,23 @@ impl Sqlite {
 
     pub(crate) async fn moved_at(&self) -> Result<Option<Timestamp>> {
         self.read(OPERATION, |tx| moved_at(tx.connection)).await
+    }
+
+    /// From now on only the move goes on: what another process does to the file could be missed.
+    pub(crate) async fn mark_begun(&self) -> Result<()> {
+        self.write(OPERATION, |tx| {
+            let sql = "UPDATE clock SET move_begun_us = coalesce(move_begun_us, ?1)";
+            tx.connection.prepare_cached(sql)?.execute([tx.now().micros()])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// # Errors
+    /// [`StoreError::InUse`] if its move has begun, or is done.
+    pub(crate) async fn check_not_moved(&self) -> Result<()> {
+        let refused = self.read(OPERATION, |tx| refusal(tx.connection)).await?;
+        refused.map_or(Ok(()), |why| Err(StoreError::InUse { problem: format!("{}: {why}", self.name) }))
     }
 
     pub(crate) async fn mark_moved(&self) -> Result<Timestamp> {

@@ -51,9 +51,9 @@ impl Sqlite {
     }
 
     /// Reads the whole table: a row for each app and provider at most.
-    pub(crate) async fn pauses_over(&self) -> Result<Vec<(AppId, Provider)>> {
+    pub(crate) async fn pauses_cut_short(&self) -> Result<Vec<(AppId, Provider)>> {
         let read = |tx: &Tx<'_>| {
-            let mut over = tx.connection.prepare_cached("SELECT app_id, provider FROM pauses WHERE until <= ?1")?;
+            let mut over = tx.connection.prepare_cached("SELECT app_id, provider FROM pauses WHERE held_until > ?1")?;
             let mut rows = over.query([stored(tx.now())])?;
             let mut all = Vec::new();
             while let Some(row) = rows.next()? {
@@ -62,7 +62,7 @@ impl Sqlite {
             }
             Ok(all)
         };
-        self.read("pauses_over", read).await
+        self.read("pauses_cut_short", read).await
     }
 
     /// In steps, each its own job: none is long, and what was brought back stays so.
@@ -119,7 +119,7 @@ fn upsert(tx: &Tx<'_>, pause: &Pause) -> JobResult<()> {
             ON CONFLICT (app_id, provider) DO UPDATE
            SET since = CASE WHEN pauses.until > excluded.since THEN pauses.since ELSE excluded.since END,
                until = excluded.until, reason = excluded.reason, detail = excluded.detail,
-               by_operator = excluded.by_operator
+               by_operator = excluded.by_operator, held_until = NULL
          WHERE excluded.by_operator OR pauses.until <= excluded.since
             OR (NOT pauses.by_operator AND pauses.until < excluded.until)",
     )?;
@@ -169,9 +169,9 @@ fn read_end(tx: &Tx<'_>, app: &AppId, provider: Provider) -> JobResult<Option<i6
 
 /// Index: primary key.
 fn end_pause(tx: &Tx<'_>, app: &AppId, provider: Provider) -> JobResult<bool> {
-    let mut end = tx
-        .connection
-        .prepare_cached("UPDATE pauses SET until = ?3 WHERE app_id = ?1 AND provider = ?2 AND until > ?3")?;
+    let mut end = tx.connection.prepare_cached(
+        "UPDATE pauses SET held_until = until, until = ?3 WHERE app_id = ?1 AND provider = ?2 AND until > ?3",
+    )?;
     Ok(end.execute(params![app.as_str(), provider_number(provider), stored(tx.now())])? > 0)
 }
 

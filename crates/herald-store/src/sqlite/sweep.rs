@@ -21,9 +21,6 @@ const STEP: usize = 200;
 /// The guard looks at the last five minutes.
 const KEEP_COUNTS: Duration = Duration::from_secs(600);
 
-/// Pauses that are over are kept for as long: a worker that starts asks for them.
-const KEEP_PAUSES: Duration = Duration::from_secs(24 * 3600);
-
 impl Sqlite {
     pub(crate) async fn sweep(&self, limit: i64, keep: Duration, teller: Option<Arc<Teller>>) -> Result<Swept> {
         let most = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -180,9 +177,8 @@ fn delete_subscriptions(tx: &Tx<'_>, most: usize) -> JobResult<usize> {
 
 /// Small tables: a row for each app and provider (and minute) at most.
 fn delete_counts(tx: &Tx<'_>) -> JobResult<u64> {
-    let now = tx.now();
+    let until = stored(tx.now().minus(KEEP_COUNTS));
     let mut counts = tx.connection.prepare_cached("DELETE FROM guard_counts WHERE minute < ?1")?;
-    let mut pauses = tx.connection.prepare_cached("DELETE FROM pauses WHERE until < ?1")?;
-    let counts = counts.execute([stored(now.minus(KEEP_COUNTS))])?;
-    Ok((counts + pauses.execute([stored(now.minus(KEEP_PAUSES))])?) as u64)
+    let mut pauses = tx.connection.prepare_cached("DELETE FROM pauses WHERE coalesce(held_until, until) < ?1")?;
+    Ok((counts.execute([until])? + pauses.execute([until])?) as u64)
 }

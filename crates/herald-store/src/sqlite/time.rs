@@ -120,7 +120,8 @@ fn shift(connection: &Connection, back: i64, now: i64) -> Result<(), Fault> {
         [back],
     )?;
     connection.execute("UPDATE outbox SET next_at = next_at - ?1", [back])?;
-    connection.execute("UPDATE pauses SET since = since - ?1, until = until - ?1", [back])?;
+    connection
+        .execute("UPDATE pauses SET since = since - ?1, until = until - ?1, held_until = held_until - ?1", [back])?;
     // Else a token could not be called dead until the store's time is as late as it was.
     connection
         .execute("UPDATE subscriptions SET confirmed_at = ?1 WHERE confirmed_at > ?1 AND ended_at IS NULL", [now])?;

@@ -199,7 +199,9 @@ fn worker(config: &Config, name: &str, folder: &Path) -> anyhow::Result<Child> {
 /// Broker and store, or the folder of the files, as the variables that name them to child processes.
 fn urls(config: &Config) -> anyhow::Result<BTreeMap<String, String>> {
     if let Place::Files(dir) = &config.place {
-        return Ok(BTreeMap::from([("HERALD_DIR".to_owned(), dir.display().to_string())]));
+        // Empty counts as absent: a child must not find the servers that this process's environment names.
+        let none = ["HERALD_AMQP_URL", "HERALD_DATABASE_URL"].map(|name| (name.to_owned(), String::new()));
+        return Ok(none.into_iter().chain([("HERALD_DIR".to_owned(), dir.display().to_string())]).collect());
     }
     let broker: Vec<&str> = config.broker.urls.iter().map(Secret::expose).collect();
     let store = config.store.url.as_ref().context("a store is configured, or the bench had not begun")?;
