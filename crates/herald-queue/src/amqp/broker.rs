@@ -1,7 +1,7 @@
 //! The operations of a [`Queue`](crate::Queue) on RabbitMQ: one connection to publish, one to consume, each made when first
 //! wanted and kept up for ever.
 //!
-//! It connects to nothing by itself; [`supervisor`](super::supervisor) does.
+//! It connects to nothing by itself; [`supervisor`] does.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

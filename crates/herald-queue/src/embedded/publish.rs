@@ -1,4 +1,4 @@
-//! Publishing into the file: routed by [`topology`](crate::topology), many messages to a commit.
+//! Publishing into the file: routed by [`topology`], many messages to a commit.
 //!
 //! What is confirmed is on the disk. What fails, fails as a whole: nothing of its commit is there.
 
