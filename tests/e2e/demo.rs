@@ -212,6 +212,7 @@ async fn a_signal_in_the_midst_of_the_script_leaves_nothing_either() {
     for signal in ["-INT", "-TERM", "-HUP"] {
         let demo = herald(BINARY).args(["demo", "--after", "15"]).env("TMPDIR", folder.path());
         let mut demo = demo.ready_when_writes("requests published").start().await.unwrap();
+        assert!(!is_empty(folder.path()), "its files are here while it runs");
         send_signal(&demo, signal).await;
         assert_eq!(demo.wait(LIMIT).await.unwrap().code(), Some(0), "{signal}: {}", demo.stderr().unwrap());
         assert!(is_empty(folder.path()), "{signal}: it left files behind");

@@ -164,6 +164,7 @@ fn group(first: Box<dyn Job>, orders: &mut mpsc::Receiver<Order>, connection: &C
                 // The whole transaction is gone, and with it what was done before.
                 Err((fault, finish)) => {
                     finishing.push(finish);
+                    roll_back(connection);
                     return ended(finishing, &Err(fault), None);
                 }
             }
@@ -174,10 +175,19 @@ fn group(first: Box<dyn Job>, orders: &mut mpsc::Receiver<Order>, connection: &C
     }
     let end = if kept { "COMMIT" } else { "ROLLBACK" };
     let committed = connection.execute_batch(end).map_err(Fault::from);
-    if committed.is_err() && !connection.is_autocommit() {
-        connection.execute_batch("ROLLBACK").ok();
+    if committed.is_err() {
+        roll_back(connection);
     }
     ended(finishing, &committed, next)
+}
+
+/// Leaves no transaction open, or the next one could not begin. SQLite may have ended it by itself.
+fn roll_back(connection: &Connection) {
+    if !connection.is_autocommit()
+        && let Err(error) = connection.execute_batch("ROLLBACK")
+    {
+        tracing::error!(error = %Fault::from(error), "a transaction could not be rolled back");
+    }
 }
 
 fn ended(finishing: Vec<Finish>, committed: &Result<(), Fault>, next: Option<Order>) -> Option<Order> {
@@ -202,10 +212,7 @@ fn in_savepoint(job: Box<dyn Job>, connection: &Connection) -> Result<(bool, Fin
     let end = if keep.is_ok() { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
     match connection.execute_batch(end) {
         Ok(()) => Ok((keep.is_ok(), finish)),
-        Err(fault) => {
-            connection.execute_batch("ROLLBACK").ok();
-            Err((fault.into(), finish))
-        }
+        Err(fault) => Err((fault.into(), finish)),
     }
 }
 
@@ -218,5 +225,8 @@ fn read(job: Box<dyn Job>, connection: &Connection) {
     }
     let (_, finish) = job.run(connection);
     let ended = if connection.is_autocommit() { Ok(()) } else { connection.execute_batch("COMMIT") };
+    if ended.is_err() {
+        roll_back(connection);
+    }
     finish(ended.map_err(Fault::from));
 }

@@ -104,6 +104,23 @@ async fn a_job_that_panics_does_so_in_its_caller_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_job_that_takes_its_transaction_with_it_is_told_so_and_the_next_one_goes_on() {
+    let (_folder, database) = open().await;
+    for misuse in ["ROLLBACK", "RELEASE job"] {
+        let job = database.write(move |connection| {
+            connection.execute("INSERT INTO numbers (n) VALUES (1)", [])?;
+            Ok(connection.execute_batch(misuse)?)
+        });
+        assert!(job.await.is_err(), "{misuse}");
+        let read = database.read(|connection| Ok(connection.execute_batch("COMMIT")?));
+        assert_eq!(read.await, Ok(()));
+        assert_eq!(numbers(&database).await, Vec::<i64>::new(), "{misuse}: nothing of it stays");
+    }
+    insert(&database, 2).await.expect("goes on");
+    assert_eq!(numbers(&database).await, [2]);
+}
+
+#[tokio::test]
 async fn a_full_disk_is_said_loses_nothing_and_is_over_when_there_is_space() {
     let (_folder, database) = open().await;
     insert(&database, 1).await.expect("writes");

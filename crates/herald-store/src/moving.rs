@@ -19,6 +19,7 @@ use std::path::Path;
 use herald_core::time::Timestamp;
 use uuid::Uuid;
 
+pub(crate) use report::ById;
 pub use report::{Compared, Counts, Kind, Open, Skip};
 
 use crate::clock::Clock;
@@ -256,24 +257,24 @@ impl Move {
         for (row, there) in running.iter().zip(there.into_iter().chain(std::iter::repeat(false))) {
             compared.of[Kind::Pauses as usize].count(there, self.before(row.since).then_some(Skip::DoneThere));
         }
-        for kind in [Kind::Subscriptions, Kind::Events, Kind::DeadLetters] {
-            self.compare_ids(kind, &mut compared).await?;
+        for by_id in [ById::Subscriptions, ById::Events, ById::DeadLetters] {
+            self.compare_ids(by_id, &mut compared).await?;
         }
         self.compare_notifications(&mut compared).await?;
         self.compare_deliveries(&mut compared).await?;
         Ok(compared)
     }
 
-    async fn compare_ids(&self, kind: Kind, compared: &mut Compared) -> Result<()> {
+    async fn compare_ids(&self, by_id: ById, compared: &mut Compared) -> Result<()> {
         let mut after = Uuid::nil();
         loop {
-            let rows = self.read(self.file.page_of_ids(kind, after)).await?;
+            let rows = self.read(self.file.page_of_ids(by_id, after)).await?;
             let Some((last, _)) = rows.last() else { return Ok(()) };
             after = *last;
-            let there = self.there(kind, rows.iter().map(|(id, _)| *id).collect()).await?;
+            let there = self.there(by_id, rows.iter().map(|(id, _)| *id).collect()).await?;
             for (id, at) in rows {
-                let done = kind != Kind::Subscriptions && self.before(at);
-                compared.of[kind as usize].count(there.contains(&id), done.then_some(Skip::DoneThere));
+                let done = by_id != ById::Subscriptions && self.before(at);
+                compared.of[by_id.kind() as usize].count(there.contains(&id), done.then_some(Skip::DoneThere));
             }
         }
     }
@@ -281,10 +282,10 @@ impl Move {
     async fn compare_notifications(&self, compared: &mut Compared) -> Result<()> {
         let mut after = Uuid::nil();
         loop {
-            let rows = self.read(self.file.page_of_ids(Kind::Notifications, after)).await?;
+            let rows = self.read(self.file.page_of_ids(ById::Notifications, after)).await?;
             let Some((last, _)) = rows.last() else { return Ok(()) };
             after = *last;
-            let there = self.there(Kind::Notifications, rows.iter().map(|(id, _)| *id).collect()).await?;
+            let there = self.there(ById::Notifications, rows.iter().map(|(id, _)| *id).collect()).await?;
             let absent = rows.iter().map(|(id, _)| *id).filter(|id| !there.contains(id)).collect();
             let taken = self.taken_keys(absent).await?;
             for (id, _) in rows {
@@ -330,11 +331,11 @@ impl Move {
         self.marked.is_some_and(|marked| at <= marked.micros())
     }
 
-    async fn there(&self, kind: Kind, ids: Vec<Uuid>) -> Result<std::collections::HashSet<Uuid>> {
+    async fn there(&self, by_id: ById, ids: Vec<Uuid>) -> Result<std::collections::HashSet<Uuid>> {
         if !self.tables {
             return Ok(Default::default());
         }
-        self.put(self.database.have(kind, ids)).await
+        self.put(self.database.have(by_id, ids)).await
     }
 
     /// Which of these notifications, which are not in the database, have a key there that is another's.

@@ -18,6 +18,26 @@ pub enum Kind {
     DeadLetters,
 }
 
+/// The kinds that are counted by their ids alone. Pauses have none, deliveries are counted by their versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ById {
+    Subscriptions,
+    Notifications,
+    Events,
+    DeadLetters,
+}
+
+impl ById {
+    pub(crate) const fn kind(self) -> Kind {
+        match self {
+            Self::Subscriptions => Kind::Subscriptions,
+            Self::Notifications => Kind::Notifications,
+            Self::Events => Kind::Events,
+            Self::DeadLetters => Kind::DeadLetters,
+        }
+    }
+}
+
 impl Kind {
     /// All of them, in the order in which they are moved.
     pub const ALL: [Self; 6] =

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::rows::Columns;
 use super::{JobResult, Sqlite};
-use crate::moving::Kind;
+use crate::moving::ById;
 use crate::moving::rows::{
     DeadLetterRow, DeliveryMark, DeliveryRow, EventRow, KeyRow, NotificationRow, PauseRow, SubscriptionRow,
 };
@@ -149,15 +149,12 @@ impl Sqlite {
     }
 
     /// Ids after `after`, each with the time that says whether it is older than a mark. Index: primary key.
-    pub(crate) async fn page_of_ids(&self, kind: Kind, after: Uuid) -> Result<Vec<(Uuid, i64)>> {
-        let sql = match kind {
-            Kind::Subscriptions => "SELECT id, created_at AS at FROM subscriptions WHERE id > ?1 ORDER BY id LIMIT ?2",
-            Kind::Notifications => "SELECT id, received_at AS at FROM notifications WHERE id > ?1 ORDER BY id LIMIT ?2",
-            Kind::Deliveries => "SELECT id, version AS at FROM deliveries WHERE id > ?1 ORDER BY id LIMIT ?2",
-            Kind::Events => "SELECT id, next_at AS at FROM outbox WHERE id > ?1 ORDER BY id LIMIT ?2",
-            Kind::DeadLetters => "SELECT id, parked_at AS at FROM dead_letters WHERE id > ?1 ORDER BY id LIMIT ?2",
-            // They have none; there are few.
-            Kind::Pauses => return Ok(Vec::new()),
+    pub(crate) async fn page_of_ids(&self, by_id: ById, after: Uuid) -> Result<Vec<(Uuid, i64)>> {
+        let sql = match by_id {
+            ById::Subscriptions => "SELECT id, created_at AS at FROM subscriptions WHERE id > ?1 ORDER BY id LIMIT ?2",
+            ById::Notifications => "SELECT id, received_at AS at FROM notifications WHERE id > ?1 ORDER BY id LIMIT ?2",
+            ById::Events => "SELECT id, next_at AS at FROM outbox WHERE id > ?1 ORDER BY id LIMIT ?2",
+            ById::DeadLetters => "SELECT id, parked_at AS at FROM dead_letters WHERE id > ?1 ORDER BY id LIMIT ?2",
         };
         self.read(OPERATION, move |tx| {
             all(tx.connection, sql, params![after, IDS], |columns| Ok((columns.get("id")?, columns.get("at")?)))

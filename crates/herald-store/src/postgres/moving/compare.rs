@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{OPERATION, column};
 use crate::Result;
-use crate::moving::Kind;
+use crate::moving::ById;
 use crate::moving::rows::{KeyRow, PauseRow};
 use crate::postgres::Postgres;
 use crate::postgres::error::during;
@@ -20,15 +20,12 @@ pub(crate) struct Here {
 
 impl Postgres {
     /// Which of these ids are there. Index: primary key.
-    pub(crate) async fn have(&self, kind: Kind, ids: Vec<Uuid>) -> Result<HashSet<Uuid>> {
-        let sql = match kind {
-            Kind::Subscriptions => "SELECT id FROM subscriptions WHERE id = ANY ($1)",
-            Kind::Notifications => "SELECT id FROM notifications WHERE id = ANY ($1)",
-            Kind::Deliveries => "SELECT id FROM deliveries WHERE id = ANY ($1)",
-            Kind::Events => "SELECT id FROM outbox WHERE id = ANY ($1)",
-            Kind::DeadLetters => "SELECT id FROM dead_letters WHERE id = ANY ($1)",
-            // They have none.
-            Kind::Pauses => return Ok(HashSet::new()),
+    pub(crate) async fn have(&self, by_id: ById, ids: Vec<Uuid>) -> Result<HashSet<Uuid>> {
+        let sql = match by_id {
+            ById::Subscriptions => "SELECT id FROM subscriptions WHERE id = ANY ($1)",
+            ById::Notifications => "SELECT id FROM notifications WHERE id = ANY ($1)",
+            ById::Events => "SELECT id FROM outbox WHERE id = ANY ($1)",
+            ById::DeadLetters => "SELECT id FROM dead_letters WHERE id = ANY ($1)",
         };
         let there: Vec<Uuid> =
             sqlx::query_scalar(sql).bind(ids).fetch_all(&self.pool).await.map_err(during(OPERATION))?;
