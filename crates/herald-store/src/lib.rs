@@ -43,6 +43,10 @@ pub mod statements {
     pub const RECORD: &str = hot::RECORD;
     /// Receipts: (ids, times, state).
     pub const RECEIVE: &str = hot::RECEIVE;
+    /// The oldest dead letters of a stretch: (after: time, id; before: time, id; reason, queue, app, app unknown, limit).
+    pub const DEAD_OLDEST: &str = hot::DEAD_OLDEST;
+    /// The newest, as above.
+    pub const DEAD_NEWEST: &str = hot::DEAD_NEWEST;
 }
 
 use std::fmt;
@@ -57,7 +61,7 @@ use herald_core::notification::Notification;
 use herald_core::time::Timestamp;
 
 pub use clock::Clock;
-pub use dead::DeadLetter;
+pub use dead::{DeadEntry, DeadFilter, DeadKey, DeadLetter, DeadPage, OfApp};
 pub use error::StoreError;
 pub use fanout::{Expanded, FANOUT_LIMIT};
 pub use history::{Stats, Trace, TracedDelivery};

@@ -268,7 +268,7 @@ async fn what_workers_on_the_database_did_since_is_not_undone() {
     assert!(database.end(ended).await.unwrap());
     let events: Vec<Uuid> = database.outbox_claim(10, LONG).await.unwrap().iter().map(|row| row.id).collect();
     assert_eq!(database.outbox_done(&events).await.unwrap(), 3);
-    assert_eq!(database.dead_remove(&[letter(1).id]).await.unwrap(), 1);
+    assert_eq!(database.dead_remove(&[letter(1).entry().key]).await.unwrap(), 1);
     assert!(database.resume(&app(), Provider::Fcm, OVER).await.unwrap());
 
     let open = database.open_count(&app()).await.unwrap();

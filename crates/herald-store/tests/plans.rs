@@ -189,3 +189,40 @@ async fn the_hot_statements_read_only_what_they_write_however_large_the_table() 
     .await;
     check("receive", &receive, BATCH, &["deliveries_pkey"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_dead_letters_are_read_in_the_order_of_their_index_and_without_bodies() {
+    let database = herald_harness::database().await.unwrap();
+    let config = PostgresConfig {
+        url: database.url(),
+        ca_pem: None,
+        max_connections: 2,
+        statement_timeout: Duration::from_secs(120),
+    };
+    let store = Store::connect(config).await.unwrap();
+    store.migrate().await.unwrap();
+    let mut connection = PgConnection::connect(&database.url()).await.unwrap();
+    let fill = "
+        INSERT INTO dead_letters (id, source_queue, reason_code, field, problem, fix, app_id, headers, body, parked_at)
+        SELECT lpad(to_hex(n), 32, '0')::uuid, 'herald.requests.high', CASE n % 2 WHEN 0 THEN 'poison' ELSE 'other' END,
+               '', '', '', 'mail.contoso.com', '{}', decode(repeat(md5(n::text), 1000), 'hex'),
+               timestamptz '2026-01-01' + n * interval '1 s'
+          FROM generate_series(1, 20000) AS n";
+    sqlx::query(fill).execute(&mut connection).await.unwrap();
+    sqlx::query("VACUUM ANALYZE dead_letters").execute(&mut connection).await.unwrap();
+    sqlx::query("SET random_page_cost = 1.1").execute(&mut connection).await.unwrap();
+    let (from, to) =
+        (time::OffsetDateTime::UNIX_EPOCH, time::OffsetDateTime::UNIX_EPOCH + Duration::from_secs(1 << 32));
+    for statement in [statements::DEAD_OLDEST, statements::DEAD_NEWEST] {
+        let told = explain(&mut connection, statement, |query| {
+            let stretch = query.bind(from).bind(Uuid::nil()).bind(to).bind(Uuid::max());
+            stretch.bind(Some("poison")).bind(None::<String>).bind(None::<String>).bind(false).bind(500_i64)
+        })
+        .await;
+        let plan = told.plan.to_string();
+        assert_eq!(told.modified, 500, "{plan}");
+        assert!(plan.contains("dead_letters_newest") && !plan.contains("Sort") && !plan.contains("Seq Scan"), "{plan}");
+        // A thousand rows and their part of the index; a body has four pages of its own.
+        assert!(pages(&told.plan) < 1_000, "reads {} pages", pages(&told.plan));
+    }
+}

@@ -4,6 +4,7 @@
 //! conditions and never sleep for time.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, reason = "these are tests")]
 
+pub mod dead;
 pub mod due;
 pub mod fanout;
 pub mod intake;
@@ -135,6 +136,11 @@ macro_rules! conformance_tests {
                 open_deliveries_of_expired_notifications_are_closed_then_deleted
                 sweeping_is_done_in_steps
                 unrenewed_subscriptions_end_when_they_expire
+            }
+            dead {
+                dead_letters_are_chosen_by_reason_app_queue_and_time
+                pages_meet_each_dead_letter_once_in_either_order
+                what_is_parked_again_takes_the_place_of_the_former_and_is_not_removed_with_it
             }
             rest {
                 events_come_out_until_they_are_done

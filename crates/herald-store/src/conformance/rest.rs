@@ -51,7 +51,7 @@ pub async fn dead_letters_are_stored_once_listed_and_removed(store: Store) {
     let before = Some((newest[1].parked_at, newest[1].id));
     assert_eq!(store.dead_list(2, before).await.unwrap(), [letter(1)]);
     assert_eq!(store.dead_letter(letter(2).id).await.unwrap(), Some(letter(2)));
-    assert_eq!(store.dead_remove(&[letter(2).id, letter(9).id]).await.unwrap(), 1);
+    assert_eq!(store.dead_remove(&[letter(2).entry().key, letter(9).entry().key]).await.unwrap(), 1);
     assert_eq!(store.dead_letter(letter(2).id).await.unwrap(), None);
     assert!(!format!("{:?}", letter(1)).contains("159"), "a body never prints");
 }

@@ -38,6 +38,7 @@ use error::during;
 /// The statements of the hot path, for a test that looks at their plans.
 #[cfg(feature = "conformance")]
 pub(crate) mod hot {
+    pub(crate) use super::dead::{DEAD_NEWEST, DEAD_OLDEST};
     pub(crate) use super::due::CLAIM_DUE;
     pub(crate) use super::receipts::RECEIVE;
     pub(crate) use super::record::RECORD;
