@@ -11,7 +11,9 @@ use herald_core::lane::{DispatchQueue, Hint, Lane};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use crate::{Consumer, Exchange, Message, Outgoing, ParkReason, Publisher, Queue, Source, hints};
+use crate::{
+    Consumer, Exchange, Login, Message, Outgoing, ParkReason, Parked, Publisher, Queue, Replay, Source, hints,
+};
 
 /// How long a case waits for anything before it fails.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -216,7 +218,8 @@ pub async fn a_stopped_consumer_returns_what_it_did_not_hand_out(open: impl Asyn
     nothing_is_left(&open, HIGH, Exchange::Requests, "high").await;
 }
 
-/// A parked message keeps its body and its own properties, and says why it was parked.
+/// A parked message keeps its body and its own properties, and says why it was parked; it
+/// can be published again as it was.
 pub async fn a_parked_message_keeps_its_body_and_says_why(open: impl AsyncFn() -> Queue) {
     let queue = open().await;
     let publisher = queue.publisher();
@@ -236,6 +239,8 @@ pub async fn a_parked_message_keeps_its_body_and_says_why(open: impl AsyncFn() -
     };
     publisher.park(&taken[0], &reason).await.expect("a healthy queue confirms");
     assert_eq!(queue.ack(taken).await, 1);
+    // The replay is taken by another one.
+    consumer.stop().await;
 
     let mut parked = queue.consume(Source::Parked, 10);
     let letters = take(&mut parked, 1).await;
@@ -246,8 +251,30 @@ pub async fn a_parked_message_keeps_its_body_and_says_why(open: impl AsyncFn() -
     assert_eq!(letter.props.message_id.as_deref(), Some("bad"));
     assert_eq!(letter.headers(), [("x-own".to_owned(), "o".to_owned())]);
     assert_eq!(letter.park_reason(), Some(reason));
+    replayed_as_it_was(&queue, letter).await;
     assert_eq!(queue.ack(letters).await, 1);
     queue.close().await;
+}
+
+/// To its lane, and to `herald.suspect`.
+async fn replayed_as_it_was(queue: &Queue, letter: &Message) {
+    for (dangerous, to) in [(false, Source::Requests(Lane::Low)), (true, Source::Suspect)] {
+        let properties = letter.kept();
+        let parked =
+            Parked { queue: letter.origin.queue(), properties: &properties, message_id: Some("mended"), dangerous };
+        let replay = Replay::of(&parked, letter.body().to_vec(), Login::Ours(None)).expect("requests are replayable");
+        for result in queue.publisher().replay(vec![replay]).await {
+            result.expect("a healthy queue confirms");
+        }
+        let mut consumer = queue.consume(to, 10);
+        let again = take(&mut consumer, 1).await;
+        assert_eq!((again[0].source, again[0].origin), (to, Source::Requests(Lane::Low)));
+        assert_eq!((again[0].body().as_ref(), ids(&again)), (&b"bad"[..], vec!["mended".to_owned()]));
+        assert_eq!(again[0].props.kind.as_deref(), Some("herald.notification.v9"));
+        assert_eq!((again[0].headers(), again[0].park_reason()), (letter.headers(), None));
+        assert_eq!(queue.ack(again).await, 1);
+        consumer.stop().await;
+    }
 }
 
 /// A message moved to `herald.suspect` still knows where it came from, and its count begins anew.

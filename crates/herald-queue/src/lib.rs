@@ -8,7 +8,7 @@
 //! It never looks into a body (but for [`hints`]), never decides what happens to a message, and never logs one.
 //!
 //! Reading order: [`topology`] (which queues) → [`consumer`], [`message`], [`mod@settle`] (what comes out, and how it is settled)
-//! → [`publisher`], [`park`] (what goes in; dead letters) → [`amqp`] (RabbitMQ) → [`embedded`] (the file).
+//! → [`publisher`], [`park`], [`mod@replay`] (what goes in; dead letters, and back) → [`amqp`] (RabbitMQ) → [`embedded`] (the file).
 
 mod source;
 pub mod topology;
@@ -18,6 +18,7 @@ mod settle;
 mod publisher;
 pub mod hints;
 mod park;
+mod replay;
 mod counters;
 mod backoff;
 mod amqp;
@@ -35,6 +36,7 @@ pub use embedded::FileError;
 pub use message::{Message, Properties};
 pub use park::ParkReason;
 pub use publisher::{HintsLost, Outgoing, PublishError, Publisher};
+pub use replay::{Login, NotReplayable, Parked, Replay};
 pub use source::Source;
 pub use topology::Exchange;
 

@@ -15,6 +15,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::counters::add;
+use crate::embedded::properties::to_json;
 use crate::park::{self, ParkReason};
 use crate::settle::Session;
 use crate::source::Source;
@@ -135,7 +136,13 @@ impl Message {
         park::reason(self.original.headers().as_ref()?)
     }
 
-    /// The producer's own headers that are text, without the broker's and without Herald's: what a replay sends again.
+    /// What a dead letter keeps of its properties for a [`Replay`](crate::Replay), as JSON: the producer's, with the login
+    /// that was vouched for, without the broker's headers and without Herald's. The names are AMQP's.
+    pub fn kept(&self) -> String {
+        to_json(&park::kept(&self.original, self.props.user_id.as_deref()))
+    }
+
+    /// The producer's own headers that are text, without the broker's and without Herald's.
     pub fn headers(&self) -> Vec<(String, String)> {
         let Some(table) = self.original.headers() else {
             return vec![];

@@ -68,18 +68,7 @@ pub(crate) fn properties(
     user: Option<&str>,
     reason: Option<&ParkReason>,
 ) -> BasicProperties {
-    let mut headers = FieldTable::default();
-    if let Some(table) = original.headers() {
-        // A message's properties are one frame of 128 KiB at most, ours included: a larger one closes the connection.
-        let mut room = HEADERS_KEPT;
-        for (name, value) in producers_headers(table) {
-            let size = name.as_str().len() + size_of(value);
-            if size <= room {
-                room -= size;
-                headers.insert(name.clone(), value.clone());
-            }
-        }
-    }
+    let mut headers = headers_kept(original);
     let mut set = |name: &str, value: &str| {
         headers.insert(name.into(), AMQPValue::LongString(value.into()));
     };
@@ -97,8 +86,37 @@ pub(crate) fn properties(
     copy_of(original).with_headers(headers)
 }
 
+/// The properties that a dead letter keeps for a replay: the producer's alone, with the login that was vouched for.
+pub(crate) fn kept(original: &BasicProperties, user: Option<&str>) -> BasicProperties {
+    let mut kept = copy_of(original);
+    let headers = headers_kept(original);
+    if !headers.inner().is_empty() {
+        kept = kept.with_headers(headers);
+    }
+    match user.and_then(|user| ShortString::try_new(user).ok()) {
+        Some(user) => kept.with_user_id(user),
+        None => kept,
+    }
+}
+
+/// The producer's headers, as many as fit.
+fn headers_kept(original: &BasicProperties) -> FieldTable {
+    let mut headers = FieldTable::default();
+    let Some(table) = original.headers() else { return headers };
+    // A message's properties are one frame of 128 KiB at most, ours included: a larger one closes the connection.
+    let mut room = HEADERS_KEPT;
+    for (name, value) in producers_headers(table) {
+        let size = name.as_str().len() + size_of(value);
+        if size <= room {
+            room -= size;
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    headers
+}
+
 /// The properties that stay as they were. `expiration` and `priority` don't: a dead letter neither expires nor overtakes.
-fn copy_of(original: &BasicProperties) -> BasicProperties {
+pub(crate) fn copy_of(original: &BasicProperties) -> BasicProperties {
     let mut copy = BasicProperties::default().with_delivery_mode(crate::publisher::PERSISTENT);
     macro_rules! keep {
         ($($get:ident $with:ident),*) => { $(if let Some(value) = original.$get() { copy = copy.$with(value.clone()); })* };

@@ -13,6 +13,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use crate::hints::{self, MAX_HINTS};
 use crate::message::Message;
 use crate::park::{self, ParkReason};
+use crate::replay::Replay;
 use crate::topology::{Exchange, PARKED_KEY, SUSPECT_KEY, dispatch_key};
 use crate::{Backend, amqp};
 
@@ -113,7 +114,12 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    fn new(exchange: Exchange, key: &str, body: Bytes, properties: BasicProperties) -> Result<Self, PublishError> {
+    pub(crate) fn new(
+        exchange: Exchange,
+        key: &str,
+        body: Bytes,
+        properties: BasicProperties,
+    ) -> Result<Self, PublishError> {
         let key = short("routing key", key)?;
         if body.len() > MAX_BODY {
             return Err(PublishError::Invalid {
@@ -199,6 +205,16 @@ impl Publisher {
         self.dead(message, SUSPECT_KEY, None).await
     }
 
+    /// Publishes dead letters again, side by side; the results are in their order. Remove one once its result is `Ok`: in
+    /// between it is in both places, and the key of a request makes that harmless.
+    pub async fn replay(&self, letters: Vec<Replay>) -> Vec<Result<(), PublishError>> {
+        let ready: Vec<_> = letters.into_iter().map(Replay::ready).collect();
+        match &self.0 {
+            Backend::Amqp(_) => join_all(ready.into_iter().map(async |one| self.send(one?).await)).await,
+            Backend::Embedded(file) => file.publish_all(ready).await,
+        }
+    }
+
     async fn dead(&self, message: &Message, key: &str, reason: Option<&ParkReason>) -> Result<(), PublishError> {
         let user = message.props.user_id.as_deref();
         let properties = park::properties(message.original(), message.origin, user, reason);
@@ -238,7 +254,7 @@ fn properties(outgoing: &Outgoing) -> Result<BasicProperties, PublishError> {
     Ok(properties)
 }
 
-fn short(what: &str, text: &str) -> Result<ShortString, PublishError> {
+pub(crate) fn short(what: &str, text: &str) -> Result<ShortString, PublishError> {
     ShortString::try_new(text)
         .map_err(|_| PublishError::Invalid { problem: format!("the {what} has {} bytes, more than 255", text.len()) })
 }

@@ -185,7 +185,6 @@ fn letter(way: &Way, message: &Message, now: Timestamp) -> (DeadLetter, Option<O
     // The same message parked twice has one id: by its own id if it has one, else by its content.
     let name = [props.message_id.as_deref().unwrap_or("").as_bytes(), message.origin.queue().as_bytes(), body].concat();
     let app = named_app(body).filter(|app| way.apps.get(app).is_some());
-    let headers = serde_json::to_string(&message.headers()).unwrap_or_default();
     let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, &name);
     let event = app.as_ref().and_then(|app| event(way, app, id, message, &reason, now));
     let letter = DeadLetter {
@@ -197,7 +196,7 @@ fn letter(way: &Way, message: &Message, now: Timestamp) -> (DeadLetter, Option<O
         fix: storable(&reason.fix),
         app,
         message_id: props.message_id.as_deref().map(storable),
-        headers: storable(&headers),
+        headers: message.kept(),
         body: body.to_vec(),
         parked_at: now,
     };

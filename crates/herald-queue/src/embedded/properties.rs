@@ -1,4 +1,4 @@
-//! AMQP's properties as readable JSON, and back.
+//! AMQP's properties as readable JSON, and back: how a file keeps them, and a dead letter in the store.
 //!
 //! The names are AMQP's; what Herald never sets (priority, expiration, delivery mode) is not kept. Headers are text, because
 //! [`Outgoing`](crate::Outgoing) and [`park`](crate::park) write no others. The format is of this module, not of a library's
@@ -79,12 +79,19 @@ fn short(text: String) -> Option<ShortString> {
 }
 
 /// The JSON to keep.
-pub(super) fn to_json(properties: &BasicProperties) -> String {
+pub(crate) fn to_json(properties: &BasicProperties) -> String {
     write(&Stored::of(properties))
 }
 
 fn write(stored: &Stored) -> String {
     serde_json::to_string(stored).expect("text and numbers always serialize")
+}
+
+/// The properties that a dead letter has kept; `None` where this is no JSON of ours.
+pub(crate) fn kept(json: &str) -> Option<BasicProperties> {
+    // serde would take an array for the fields in their order.
+    let ours = json.starts_with('{');
+    ours.then(|| serde_json::from_str::<Stored>(json).ok())?.map(Stored::into_properties)
 }
 
 /// The properties that were kept; none where this is no JSON of ours.
