@@ -385,6 +385,11 @@ impl World {
         ended.unwrap().code()
     }
 
+    /// The configuration of workers and commands.
+    pub(crate) fn config(&self) -> &Path {
+        &self.config
+    }
+
     /// From now on, workers and commands use this configuration.
     pub(crate) fn configure(&mut self, file: PathBuf) {
         self.config = file;

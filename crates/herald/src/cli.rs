@@ -58,9 +58,9 @@ pub(crate) enum Command {
     Subscriptions(SubscriptionsCommand),
     /// Show the configured apps, pause and resume their providers
     Apps(AppsArgs),
-    /// Look at dead letters: work that could not be done
+    /// Look at dead letters (work that could not be done), send them again, discard them
     #[command(subcommand)]
-    Dead(DeadCommand),
+    Dead(crate::dead::args::DeadCommand),
     /// Move what `herald up` has on files to a broker and a store; safe to repeat
     Migrate(MigrateArgs),
     /// Measure throughput and latency
@@ -304,20 +304,6 @@ pub(crate) enum AppsCommand {
         /// Only this provider: apns or fcm
         #[arg(long, value_parser = provider)]
         provider: Option<Provider>,
-    },
-}
-
-/// `herald dead`
-#[derive(Debug, Subcommand)]
-pub(crate) enum DeadCommand {
-    /// Show how many there are and why the latest were parked
-    List {
-        /// How many of the latest
-        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
-        limit: u32,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
     },
 }
 
