@@ -1,15 +1,17 @@
 //! What belongs to the provider token on the wire: shared, replaced in time, and healed once when it is refused.
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::wire::{Listener, burst, config, push};
 use bytes::Bytes;
 use herald_apns::Client;
 use herald_core::time::Timestamp;
+use herald_harness::frames::Server;
 use http::Response;
-use tokio::task::JoinSet;
+
+use crate::wire::{burst, config, push};
 
 /// What a request showed: its connection's number and its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,29 +24,25 @@ struct Seen {
 type Script = fn(usize) -> (u16, &'static str);
 
 struct Apple {
-    listener: Arc<Listener>,
+    server: Server,
     seen: Arc<Mutex<Vec<Seen>>>,
-    _tasks: JoinSet<()>,
 }
 
 impl Apple {
     async fn start(script: Script) -> Self {
-        let listener = Arc::new(Listener::bind().await);
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let mut tasks = JoinSet::new();
-        let (accepting, recording) = (Arc::clone(&listener), Arc::clone(&seen));
-        tasks.spawn(async move {
-            let mut serving = JoinSet::new();
-            for number in 0.. {
-                let io = accepting.accept().await.unwrap();
-                serving.spawn(serve(io, number, script, Arc::clone(&recording)));
-            }
-        });
-        Self { listener, seen, _tasks: tasks }
+        let recording = Arc::clone(&seen);
+        let server = Server::start_before_tls(move |number, arrival| {
+            let recording = Arc::clone(&recording);
+            async move { serve(arrival.stream().await?, number, script, recording).await }
+        })
+        .await
+        .unwrap();
+        Self { server, seen }
     }
 
     fn client(&self, seconds: &Arc<AtomicI64>) -> Client {
-        let mut config = config(self.listener.address, &self.listener.ca_pem);
+        let mut config = config(self.server.address, &self.server.ca_pem);
         let seconds = Arc::clone(seconds);
         config.now = Arc::new(move || Timestamp::from_secs(seconds.load(Ordering::SeqCst)));
         Client::new(config).unwrap()
@@ -60,7 +58,7 @@ async fn serve(
     connection: usize,
     script: Script,
     seen: Arc<Mutex<Vec<Seen>>>,
-) {
+) -> io::Result<()> {
     let mut h2 = h2::server::handshake(io).await.unwrap();
     while let Some(Ok((request, mut respond))) = h2.accept().await {
         let bearer = request.headers()["authorization"].to_str().unwrap().to_owned();
@@ -74,6 +72,7 @@ async fn serve(
         let body = if reason.is_empty() { String::new() } else { format!("{{\"reason\":\"{reason}\"}}") };
         stream.send_data(Bytes::from(body), true).unwrap();
     }
+    Ok(())
 }
 
 fn clock() -> Arc<AtomicI64> {
