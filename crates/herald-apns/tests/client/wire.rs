@@ -1,11 +1,13 @@
 //! Clients for the server of frames, and what they send.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use herald_apns::{Client, Config};
 use herald_core::ids::PushToken;
+use herald_core::outcome::Undelivered;
 use herald_core::push::{ApnsPush, PushType};
 use herald_core::subscription::Environment;
 use herald_core::time::Timestamp;
@@ -60,4 +62,43 @@ pub(crate) async fn burst(client: &Client, count: usize) -> usize {
         accepted += usize::from(sent.unwrap().is_ok_and(|answer| answer.status == 200));
     }
     accepted
+}
+
+/// A push whose body says which it is.
+pub(crate) fn push_number(number: usize) -> ApnsPush {
+    ApnsPush { body: format!("{{\"number\":{number}}}").into_bytes(), ..push() }
+}
+
+/// `count` pushes at once, by number; what each came to.
+pub(crate) async fn numbered(client: &Client, count: usize) -> Vec<Result<u16, Undelivered>> {
+    let mut sends = JoinSet::new();
+    for number in 0..count {
+        let client = client.clone();
+        sends.spawn(async move { (number, client.send(&push_number(number)).await.map(|answer| answer.status)) });
+    }
+    let mut outcomes = sends.join_all().await;
+    outcomes.sort_by_key(|(number, _)| *number);
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+/// How often the server read each body.
+pub(crate) fn times_read(server: &Server) -> Vec<usize> {
+    let mut times = HashMap::new();
+    for request in server.seen().requests {
+        *times.entry(request.body).or_insert(0) += 1;
+    }
+    let mut times: Vec<usize> = times.into_values().collect();
+    times.sort_unstable();
+    times
+}
+
+/// Sends until the rest after a failed connect is over.
+pub(crate) async fn send_when_rested(client: &Client) -> u16 {
+    loop {
+        match client.send(&push()).await {
+            Ok(answer) => return answer.status,
+            Err(Undelivered::NotSent) => tokio::task::yield_now().await,
+            Err(Undelivered::Unknown) => panic!("a push came to nothing that should have been answered or not sent"),
+        }
+    }
 }

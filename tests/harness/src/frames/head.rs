@@ -33,7 +33,8 @@ impl Head {
         self
     }
 
-    pub(super) fn block(&self) -> &[u8] {
+    /// As it goes into a HEADERS frame.
+    pub fn block(&self) -> &[u8] {
         &self.0
     }
 

@@ -60,6 +60,8 @@ pub mod code {
     pub const PROTOCOL_ERROR: u32 = 1;
     /// The server failed.
     pub const INTERNAL_ERROR: u32 = 2;
+    /// More was sent than there was room for.
+    pub const FLOW_CONTROL_ERROR: u32 = 3;
     /// Surely not processed (RFC 9113 §8.7).
     pub const REFUSED_STREAM: u32 = 7;
     /// Not wanted any more.
