@@ -6,6 +6,7 @@ use std::io;
 
 use herald_core::outcome::Undelivered;
 use herald_harness::frames::{End, Head, Peer, Server, flag};
+use tokio::task::JoinSet;
 
 use crate::wire::{client, push, send_when_rested};
 
@@ -62,15 +63,18 @@ async fn end_at(point: Point, how: End, mut peer: Peer) -> io::Result<()> {
 
 #[tokio::test]
 async fn nothing_is_written_to_a_connection_that_ends_before_http2_has_begun() {
+    let mut ends = JoinSet::new();
     for point in [Point::BeforeTls, Point::BeforeSettings] {
         for how in End::ALL {
-            let server = server(point, how).await;
-            let client = client(&server, |_| {});
-            // Not sent until the rest after the failure is over, which has any length from 0 to 1 s; never unknown.
-            assert_eq!(send_when_rested(&client).await, 200, "{point:?} {how:?}");
-            assert_eq!((server.requests(), server.connections()), (1, 2), "{point:?} {how:?}");
+            ends.spawn(async move {
+                let server = server(point, how).await;
+                // Not sent until the rest after the failure is over, which has any length from 0 to 1 s; never unknown.
+                assert_eq!(send_when_rested(&client(&server, |_| {})).await, 200, "{point:?} {how:?}");
+                assert_eq!((server.requests(), server.connections()), (1, 2), "{point:?} {how:?}");
+            });
         }
     }
+    ends.join_all().await;
 }
 
 #[tokio::test]
