@@ -54,7 +54,7 @@ async fn answer(peer: &mut Peer, stream: u32, shape: Shape) -> io::Result<()> {
             peer.answer(stream, &head, BODY).await
         }
         Shape::InContinuations => {
-            peer.headers_byte_by_byte(stream, &head, 0).await?;
+            peer.headers_in_pieces(stream, &head, 0, 8).await?;
             peer.data(stream, BODY.as_bytes(), flag::END_STREAM).await
         }
         Shape::WithContentType => peer.answer(stream, &head.with("content-type", "application/json"), BODY).await,

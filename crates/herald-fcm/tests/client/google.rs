@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -108,13 +108,17 @@ impl Google {
     }
 }
 
+/// RSA keys take long to make, so all tests have one.
+static KEY: LazyLock<String> = LazyLock::new(|| {
+    rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap().serialize_pem()
+});
+
 pub(crate) fn account(address: SocketAddr) -> String {
-    let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
     serde_json::json!({
         "type": "service_account",
         "project_id": "contoso-mail",
         "private_key_id": "key-1",
-        "private_key": key.serialize_pem(),
+        "private_key": *KEY,
         "client_email": "herald@contoso-mail.iam.gserviceaccount.com",
         "token_uri": format!("https://{address}/token"),
     })

@@ -204,16 +204,16 @@ impl Peer {
         self.frame(kind::HEADERS, flags | flag::END_HEADERS, stream, head.block()).await
     }
 
-    /// The same in frames of one byte each: HEADERS and its CONTINUATIONs.
+    /// The same in frames of `size` bytes, at least 1: HEADERS and its CONTINUATIONs. h2 takes only a few of them.
     ///
     /// # Errors
     /// See [`Peer::greet`].
-    pub async fn headers_byte_by_byte(&mut self, stream: u32, head: &Head, flags: u8) -> io::Result<()> {
-        let block = head.block();
-        for (at, byte) in block.iter().enumerate() {
+    pub async fn headers_in_pieces(&mut self, stream: u32, head: &Head, flags: u8, size: usize) -> io::Result<()> {
+        let count = head.block().chunks(size).len();
+        for (at, piece) in head.block().chunks(size).enumerate() {
             let (kind, flags) = if at == 0 { (kind::HEADERS, flags) } else { (kind::CONTINUATION, 0) };
-            let end = if at + 1 == block.len() { flag::END_HEADERS } else { 0 };
-            self.frame(kind, flags | end, stream, &[*byte]).await?;
+            let end = if at + 1 == count { flag::END_HEADERS } else { 0 };
+            self.frame(kind, flags | end, stream, piece).await?;
         }
         Ok(())
     }
