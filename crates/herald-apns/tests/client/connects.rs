@@ -36,6 +36,20 @@ async fn a_server_that_never_speaks_http2_means_not_sent() {
 }
 
 #[tokio::test]
+async fn a_server_that_speaks_something_else_means_not_sent() {
+    for words in [b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice(), b"220 mail.contoso.com ESMTP\r\n", &[0; 64]] {
+        let server = Server::start(move |_, mut peer| async move {
+            peer.bytes(words).await?;
+            peer.until_closed().await
+        })
+        .await
+        .unwrap();
+        assert_eq!(client(&server, |_| {}).send(&push()).await, Err(Undelivered::NotSent));
+        assert_eq!(server.requests(), 0);
+    }
+}
+
+#[tokio::test]
 async fn settings_that_come_after_the_first_pushes_find_one_of_them_in_flight() {
     let server = Server::start(|_, mut peer| async move {
         peer.preface().await?;

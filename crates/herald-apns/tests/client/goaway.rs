@@ -2,6 +2,7 @@
 
 use std::io;
 
+use herald_apns::Client;
 use herald_core::outcome::Undelivered;
 use herald_harness::frames::code::{ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR};
 use herald_harness::frames::{EVERY_STREAM, End, Peer, Server};
@@ -129,4 +130,29 @@ async fn a_goaway_on_an_idle_connection_costs_no_push() {
     }
     assert_eq!(client.send(&push()).await.unwrap().status, 200);
     assert_eq!((server.requests(), server.connections()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_client_that_is_asked_for_calm_rests_before_it_connects_again() {
+    let server = Server::start(|_, mut peer| async move {
+        peer.greet(10).await?;
+        let stream = peer.request().await?;
+        peer.accept(stream).await?;
+        peer.requests_before_pong().await?;
+        peer.go_away_for(stream, ENHANCE_YOUR_CALM, "too_many_pings").await?;
+        peer.until_closed().await
+    })
+    .await
+    .unwrap();
+    // The rest is any time from 0 to 1 s: of twenty clients, some notice it.
+    let clients: Vec<Client> = (0..20).map(|_| client(&server, |_| {})).collect();
+    let mut rested = 0;
+    for client in &clients {
+        assert_eq!(client.send(&push()).await.unwrap().status, 200);
+        while client.stats().connections > 0 {
+            tokio::task::yield_now().await;
+        }
+        rested += usize::from(client.send(&push()).await == Err(Undelivered::NotSent));
+    }
+    assert!(rested > 0);
 }

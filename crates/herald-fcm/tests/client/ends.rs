@@ -8,6 +8,7 @@ use std::time::Duration;
 use herald_fcm::SendError;
 use herald_harness::frames::{End, Head, Peer, Server, flag};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::google::push;
 use crate::wire::{Fcm, status};
@@ -134,9 +135,18 @@ async fn an_idle_connection_that_ends_costs_no_push() {
 }
 
 #[tokio::test]
-async fn a_server_that_never_completes_tls_means_not_sent() {
-    let fcm = Fcm::on(Server::start_before_tls(|_, arrival| arrival.hold()).await.unwrap()).await;
-    let client = fcm.client(|config| config.connect_timeout = Duration::from_millis(200));
-    assert_eq!(status(&client).await, Err(SendError::NotSent));
-    assert_eq!(fcm.counts(), (0, 1));
+async fn pushes_that_wait_for_one_connect_fail_with_it_and_were_not_sent() {
+    let holds = Server::start_before_tls(|_, arrival| arrival.hold()).await.unwrap();
+    let ends = Server::start_before_tls(|_, arrival| arrival.end(End::Fin)).await.unwrap();
+    for server in [holds, ends] {
+        let fcm = Fcm::on(server).await;
+        let client = fcm.client(|config| config.connect_timeout = Duration::from_millis(200));
+        let mut sends = JoinSet::new();
+        for _ in 0..20 {
+            let client = client.clone();
+            sends.spawn(async move { status(&client).await });
+        }
+        assert_eq!(sends.join_all().await, vec![Err(SendError::NotSent); 20]);
+        assert_eq!(fcm.counts(), (0, 1));
+    }
 }
