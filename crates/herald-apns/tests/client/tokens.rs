@@ -9,10 +9,12 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use herald_apns::Client;
+use herald_apns::{Client, Config};
 use herald_core::time::Timestamp;
 use herald_harness::frames::Server;
 use http::Response;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::wire::{burst, client, push};
 
@@ -33,23 +35,31 @@ const HOUR: i64 = 3600;
 struct Apple {
     server: Server,
     seen: Arc<Mutex<Vec<Seen>>>,
+    /// While true, nothing is answered.
+    hold: watch::Sender<bool>,
 }
 
 impl Apple {
     async fn start(script: Script) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let recording = Arc::clone(&seen);
+        let hold = watch::Sender::new(false);
+        let (recording, held) = (Arc::clone(&seen), hold.subscribe());
         let server = Server::start_before_tls(move |number, arrival| {
-            let recording = Arc::clone(&recording);
-            async move { serve(arrival.stream().await?, number, script, recording).await }
+            let (recording, held) = (Arc::clone(&recording), held.clone());
+            async move { serve(arrival.stream().await?, number, script, recording, held).await }
         })
         .await
         .unwrap();
-        Self { server, seen }
+        Self { server, seen, hold }
     }
 
     fn client(&self, clocks: &Arc<Clocks>) -> Client {
+        self.client_with(clocks, |_| {})
+    }
+
+    fn client_with(&self, clocks: &Arc<Clocks>, change: impl FnOnce(&mut Config)) -> Client {
         client(&self.server, |config| {
+            change(config);
             let (store, other) = (Arc::clone(clocks), Arc::clone(clocks));
             config.now = Arc::new(move || Timestamp::from_secs(store.store.load(Ordering::SeqCst)));
             config.monotonic =
@@ -67,6 +77,7 @@ async fn serve(
     connection: usize,
     script: Script,
     seen: Arc<Mutex<Vec<Seen>>>,
+    mut held: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let mut h2 = h2::server::handshake(io).await.unwrap();
     while let Some(Ok((request, mut respond))) = h2.accept().await {
@@ -77,6 +88,7 @@ async fn serve(
             seen.push(Seen { connection, bearer });
             script(seen.len() - 1, iat)
         };
+        drop(held.wait_for(|held| !*held).await);
         let head = Response::builder().status(status).body(()).unwrap();
         let mut stream = respond.send_response(head, false).unwrap();
         let body = if reason.is_empty() { String::new() } else { format!("{{\"reason\":\"{reason}\"}}") };
@@ -233,6 +245,35 @@ async fn a_token_of_a_wrong_clock_is_healed_once_the_clock_is_mended_and_no_conn
         assert_eq!(pairs.len(), connections.len(), "{wrong_by}: TooManyProviderTokenUpdates is about connections");
         assert!(seen.len() <= 3 + 50 + 50, "{wrong_by}: each was refused once at most");
     }
+}
+
+#[tokio::test]
+async fn the_connections_that_saw_a_token_of_a_wrong_clock_are_all_left() {
+    let apple = Apple::start(|nth, iat| if nth < 3 { (200, "") } else { JUDGE(nth, iat) }).await;
+    let clocks = Clocks::new();
+    clocks.set(2 * HOUR);
+    let client = apple.client_with(&clocks, |config| config.streams_per_connection = 1);
+    assert_eq!(client.send(&push()).await.unwrap().status, 200);
+    // Two at once, so that there are two connections.
+    apple.hold.send_replace(true);
+    let mut sends = JoinSet::new();
+    for _ in 0..2 {
+        let client = client.clone();
+        sends.spawn(async move { client.send(&push()).await.unwrap().status });
+    }
+    while apple.seen().len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    apple.hold.send_replace(false);
+    assert_eq!(sends.join_all().await, [200, 200]);
+    assert_eq!(client.stats().connections, 2);
+    clocks.set(-2 * HOUR);
+    for _ in 0..10 {
+        assert_eq!(client.send(&push()).await.unwrap().status, 200);
+    }
+    let seen: HashSet<(usize, String)> = apple.seen().into_iter().map(|seen| (seen.connection, seen.bearer)).collect();
+    assert_eq!(seen.len(), apple.server.connections(), "one token on each connection: {seen:?}");
+    assert_eq!(client.stats().connections, 1);
 }
 
 #[tokio::test]
