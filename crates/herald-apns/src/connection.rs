@@ -94,7 +94,9 @@ impl Dialer {
         // begun (a proxy whose backend is away): what came of it would be unknown.
         let mut ping_pong = driver.ping_pong().ok_or(ConnectError::Ended)?;
         tokio::select! {
-            pong = ping_pong.ping(h2::Ping::opaque()) => drop(pong?),
+            answered = ping_pong.ping(h2::Ping::opaque()) => {
+                answered?;
+            }
             ended = &mut driver => return Err(ended.err().map_or(ConnectError::Ended, ConnectError::Http2)),
         }
         Ok(Connected { sender, driver, ping_pong })

@@ -2,8 +2,8 @@
 //!
 //! Stands beside the connections: each push carries the token that is valid when it is written. From five minutes before
 //! its end a token is refreshed in the background, and the old one is served meanwhile; if a refresh fails, the old one
-//! goes on being served as long as it is valid. A clock that is set costs one refresh at most: forwards, the
-//! token looks older than it is; backwards, its end is not known any more. Never has two requests to the token endpoint under way.
+//! goes on being served as long as it is valid. A clock that is set costs one refresh: forwards, the token looks older than
+//! it is; backwards, its end is not known any more. Never has two requests to the token endpoint under way.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -49,8 +49,6 @@ enum Frame {
     /// Its stream and length, and whether the request is complete with it.
     Data(u32, usize, bool),
     Pong,
-    /// Stream and code of an RST_STREAM.
-    Reset(u32, u32),
     Other,
 }
 
@@ -135,18 +133,6 @@ impl Peer {
         loop {
             if let Frame::Data(stream, _, true) = self.read().await? {
                 return Ok(stream);
-            }
-        }
-    }
-
-    /// Waits until the client resets a stream: which, and with which code.
-    ///
-    /// # Errors
-    /// See [`Peer::greet`].
-    pub async fn reset_by_client(&mut self) -> io::Result<(u32, u32)> {
-        loop {
-            if let Frame::Reset(stream, code) = self.read().await? {
-                return Ok((stream, code));
             }
         }
     }
@@ -326,10 +312,6 @@ impl Peer {
                     0 => Frame::Data(stream, length, false),
                     _ => self.complete(stream, length),
                 });
-            }
-            kind::RST_STREAM => {
-                let code = payload.try_into().map(u32::from_be_bytes).map_err(|_| io::ErrorKind::InvalidData)?;
-                return Ok(Frame::Reset(stream, code));
             }
             _ => {}
         }
