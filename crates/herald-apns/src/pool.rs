@@ -136,6 +136,7 @@ impl Pool {
         let mut changed = self.changed.subscribe();
         let since = Instant::now();
         let mut grow_from = since;
+        let mut waited = false;
         loop {
             let answered = match self.look(newer_than) {
                 Look::Place(id, sender) => {
@@ -144,14 +145,16 @@ impl Pool {
                 Look::None(why) => return Err(why),
                 Look::Wait { answered } => answered,
             };
-            let patience = if answered { GROW_AFTER } else { GROW_UNANSWERED_AFTER };
-            tokio::select! {
-                _told = changed.changed() => {}
-                () = sleep_until(grow_from + patience) => {
-                    self.grow();
-                    grow_from = Instant::now();
-                }
+            // After the look: a place may have come free in the same moment.
+            if waited {
+                self.grow();
+                grow_from = Instant::now();
             }
+            let patience = if answered { GROW_AFTER } else { GROW_UNANSWERED_AFTER };
+            waited = tokio::select! {
+                _told = changed.changed() => false,
+                () = sleep_until(grow_from + patience) => true,
+            };
         }
     }
 

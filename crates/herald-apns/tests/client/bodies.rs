@@ -34,7 +34,7 @@ async fn a_body_is_sent_in_pieces_as_small_as_the_window() {
     assert_eq!(requests[0].body, push().body);
 }
 
-/// The first connection has no room for a body.
+/// The first connection has room for one body.
 async fn server_without_room() -> Server {
     Server::start(|number, mut peer| async move {
         peer.preface().await?;
@@ -42,7 +42,11 @@ async fn server_without_room() -> Server {
             peer.settings(10).await?;
             return peer.accept_all().await;
         }
+        peer.settings(10).await?;
+        let first = peer.request().await?;
         peer.settings_of(&[(INITIAL_WINDOW_SIZE, 0)]).await?;
+        peer.requests_before_pong().await?;
+        peer.accept(first).await?;
         peer.until_closed().await
     })
     .await
@@ -52,11 +56,12 @@ async fn server_without_room() -> Server {
 #[tokio::test]
 async fn a_body_that_never_finds_room_was_not_sent_and_its_connection_is_replaced() {
     let server = server_without_room().await;
-    let client = client(&server, |config| config.request_timeout = Duration::from_millis(500));
-    assert_eq!(client.send(&push()).await, Err(Undelivered::NotSent));
-    assert_eq!((server.requests(), client.stats().connections), (0, 0));
+    let client = client(&server, |config| config.request_timeout = Duration::from_secs(1));
     assert_eq!(client.send(&push()).await.unwrap().status, 200);
-    assert_eq!((server.requests(), server.connections()), (1, 2));
+    assert_eq!(client.send(&push()).await, Err(Undelivered::NotSent));
+    assert_eq!((server.requests(), client.stats().connections), (1, 0));
+    assert_eq!(client.send(&push()).await.unwrap().status, 200);
+    assert_eq!((server.requests(), server.connections()), (2, 2));
 }
 
 #[tokio::test]

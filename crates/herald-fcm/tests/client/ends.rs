@@ -140,7 +140,7 @@ async fn pushes_that_wait_for_one_connect_fail_with_it_and_were_not_sent() {
     let ends = Server::start_before_tls(|_, arrival| arrival.end(End::Fin)).await.unwrap();
     for server in [holds, ends] {
         let fcm = Fcm::on(server).await;
-        let client = fcm.client(|config| config.connect_timeout = Duration::from_millis(200));
+        let client = fcm.client(|config| config.connect_timeout = Duration::from_secs(2));
         let mut sends = JoinSet::new();
         for _ in 0..20 {
             let client = client.clone();
