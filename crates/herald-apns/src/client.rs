@@ -17,7 +17,7 @@ use crate::exchange::{Exchange, exchange};
 use crate::pool::Pool;
 use crate::remedy::{Remedy, remedy};
 use crate::request::PushRequest;
-use crate::token::Tokens;
+use crate::token::{Instead, Token, Tokens};
 
 /// A push that was surely not processed is tried this often before it goes back as not sent: the worker's schedule is
 /// the better place for patience.
@@ -61,7 +61,7 @@ impl Client {
         config::check_id("team_id", &config.team_id)?;
         config::check_id("key_id", &config.key_id)?;
         config::check_limits(&config)?;
-        let tokens = Tokens::new(&config.team_id, &config.key_id, &config.key_pem, config.now)?;
+        let tokens = Tokens::new(&config.team_id, &config.key_id, &config.key_pem, config.now, config.monotonic)?;
         let authority = endpoint.authority.clone();
         let dialer = Dialer {
             endpoint,
@@ -73,7 +73,13 @@ impl Client {
             drain_limit: config.request_timeout,
         };
         let leave_all = CancellationToken::new();
-        let pool = Pool::new(dialer, config.max_connections, config.streams_per_connection, leave_all.clone());
+        let pool = Pool::new(
+            dialer,
+            config.max_connections,
+            config.streams_per_connection,
+            config.connects_per_minute,
+            leave_all.clone(),
+        );
         let inner = Inner {
             authority,
             request_timeout: config.request_timeout,
@@ -86,7 +92,7 @@ impl Client {
 
     /// Sends one push and brings back APNs' answer, whatever it is. Takes at most the configured `request_timeout`.
     ///
-    /// Three answers about our connection or token are healed first, once: see the crate's README.
+    /// A few answers about our connection or token are healed first, once: see the crate's README.
     ///
     /// # Errors
     /// [`Undelivered::NotSent`]: APNs surely did not process it. [`Undelivered::Unknown`]: it may have.
@@ -95,7 +101,6 @@ impl Client {
     pub async fn send(&self, push: &ApnsPush) -> Result<Answer, Undelivered> {
         let request = PushRequest::new(&self.inner.authority, push)?;
         let deadline = Instant::now() + self.inner.request_timeout;
-        let mut token = self.token()?;
         let mut newer_than = 0;
         let mut healed = false;
         let mut tries = 0;
@@ -106,43 +111,58 @@ impl Client {
                 return Err(Undelivered::NotSent);
             };
             let connection = permit.connection();
+            // Only now: what waited in line goes out with the token of this moment.
+            let token = self.token()?;
             match exchange(permit.sender(), &request, &token.bearer, deadline).await {
                 Exchange::Answered(answer) => {
                     permit.answered();
-                    let Some(remedy) = remedy(&answer).filter(|_| !healed) else {
+                    if healed || !self.heal(&answer, connection, &token) {
                         return Ok(answer);
-                    };
-                    // Said once per connection, however many pushes it refused.
-                    if self.inner.pool.leave(connection) {
-                        tracing::warn!(
-                            status = answer.status,
-                            ?remedy,
-                            connection,
-                            "APNs refuses our token; connection left"
-                        );
-                    }
-                    if remedy == Remedy::NewerToken {
-                        match self.inner.tokens.instead_of(&token) {
-                            Some(newer) => token = newer,
-                            None => return Ok(answer),
-                        }
                     }
                     (healed, newer_than, tries) = (true, connection, 0);
                 }
-                Exchange::Refused => permit.refused(),
+                // The permit is dropped without a word, here and below: the pool sees the silence.
+                Exchange::Stalled(answer) => return Ok(answer),
+                Exchange::Refused => permit.fruitless(),
                 Exchange::Closing => permit.closing(),
+                Exchange::NoRoom => return Err(Undelivered::NotSent),
                 Exchange::Broken => {
-                    permit.refused();
+                    permit.fruitless();
                     return Err(Undelivered::Unknown);
                 }
-                // The permit is dropped without a word: the pool sees the silence.
                 Exchange::Silent => return Err(Undelivered::Unknown),
             }
         }
         Err(Undelivered::NotSent)
     }
 
-    fn token(&self) -> Result<Arc<crate::token::Token>, Undelivered> {
+    /// Whether the push may be sent once more, because what APNs refused it for has been mended.
+    fn heal(&self, answer: &Answer, connection: u64, used: &Arc<Token>) -> bool {
+        let Some(remedy) = remedy(answer) else {
+            return false;
+        };
+        let (tokens, pool) = (&self.inner.tokens, &self.inner.pool);
+        let instead = match remedy {
+            Remedy::OtherConnection => Instead::Other,
+            Remedy::NewerToken => tokens.instead_of(used),
+            Remedy::TokenOfMendedClock => tokens.instead_of_mistimed(used),
+        };
+        // Said once per connection, however many pushes it refused.
+        if remedy.leaves_connection() && pool.leave(connection) {
+            tracing::warn!(status = answer.status, ?remedy, connection, "APNs refuses our token; connection left");
+        }
+        match instead {
+            Instead::None => false,
+            Instead::Other => true,
+            Instead::Early => {
+                tracing::warn!("the clock was set since the APNs token was minted; new token, new connections");
+                pool.leave_open();
+                true
+            }
+        }
+    }
+
+    fn token(&self) -> Result<Arc<Token>, Undelivered> {
         self.inner.tokens.current().map_err(|error| {
             tracing::error!(%error, "the APNs key does not sign any more");
             Undelivered::NotSent

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use herald_core::time::Timestamp;
 use rustls::{ClientConfig, RootCertStore};
@@ -15,6 +15,9 @@ use rustls_pki_types::{CertificateDer, ServerName};
 
 /// The store's clock: what `iat` of the provider token is written from, so that a replica's wall clock decides nothing.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The time since some fixed moment, by a clock that nobody sets. Beside [`Clock`] it shows when that was set.
+pub type Monotonic = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// Production host.
 const PRODUCTION: &str = "https://api.push.apple.com";
@@ -40,9 +43,13 @@ pub struct Config {
     pub max_connections: usize,
     /// At most this many pushes in flight on one connection, even if the server allows more.
     pub streams_per_connection: usize,
+    /// At most this many connects begin within 60 s, failed ones included: Apple takes repeated opening and closing for an
+    /// attack. While there may be none, pushes wait for the connections that are open, or come back as not sent. Usually
+    /// twice `max_connections`: as many as it takes to open all of them and to replace all of them.
+    pub connects_per_minute: usize,
     /// The most that one [`crate::Client::send`] takes: waiting for a connection, resends and healing included.
     pub request_timeout: Duration,
-    /// The most that one connect takes: DNS, TCP, TLS and the HTTP/2 preface.
+    /// The most that one connect takes: DNS, TCP, TLS and the beginning of HTTP/2.
     pub connect_timeout: Duration,
     /// A PING goes out this often, idle or not.
     pub keep_alive_interval: Duration,
@@ -50,6 +57,8 @@ pub struct Config {
     pub keep_alive_timeout: Duration,
     /// The store's clock.
     pub now: Clock,
+    /// How old a token is, whatever happens to the store's clock.
+    pub monotonic: Monotonic,
 }
 
 impl Config {
@@ -61,6 +70,7 @@ impl Config {
         key_pem: impl Into<String>,
         now: Clock,
     ) -> Self {
+        let start = Instant::now();
         Self {
             url: url.into(),
             connect_to: None,
@@ -70,11 +80,13 @@ impl Config {
             key_pem: key_pem.into(),
             max_connections: 8,
             streams_per_connection: 500,
+            connects_per_minute: 16,
             request_timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(10),
             keep_alive_interval: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(10),
             now,
+            monotonic: Arc::new(move || start.elapsed()),
         }
     }
 
@@ -100,6 +112,7 @@ impl fmt::Debug for Config {
             .field("key_pem", &"…")
             .field("max_connections", &self.max_connections)
             .field("streams_per_connection", &self.streams_per_connection)
+            .field("connects_per_minute", &self.connects_per_minute)
             .field("request_timeout", &self.request_timeout)
             .field("connect_timeout", &self.connect_timeout)
             .field("keep_alive_interval", &self.keep_alive_interval)
@@ -208,6 +221,7 @@ pub(crate) fn check_limits(config: &Config) -> Result<(), ConfigError> {
     for (field, zero) in [
         ("max_connections", config.max_connections == 0),
         ("streams_per_connection", config.streams_per_connection == 0),
+        ("connects_per_minute", config.connects_per_minute == 0),
         ("request_timeout", config.request_timeout.is_zero()),
         ("connect_timeout", config.connect_timeout.is_zero()),
         ("keep_alive_interval", config.keep_alive_interval.is_zero()),

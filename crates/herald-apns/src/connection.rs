@@ -2,7 +2,7 @@
 //!
 //! Stands under the pool, which decides when to connect and which connection to use. What this module adds to h2: the
 //! host is resolved anew for each connection, and connections spread over its addresses (Apple, "Communicating with
-//! APNs"); each SETTINGS frame's stream limit is reported to the pool as soon as it is read; PINGs find a peer that
+//! APNs"); a connection is handed over once the server has spoken HTTP/2; each SETTINGS frame's stream limit is reported to the pool as soon as it is read; PINGs find a peer that
 //! went silent. Never retries.
 
 use std::future::poll_fn;
@@ -33,6 +33,13 @@ const ADDRESSES: usize = 3;
 /// What h2 drives.
 pub(crate) type Driver = h2::client::Connection<TlsStream<TcpStream>, Bytes>;
 
+/// A connection that has begun.
+pub(crate) struct Connected {
+    pub(crate) sender: SendRequest<Bytes>,
+    pub(crate) driver: Driver,
+    ping_pong: h2::PingPong,
+}
+
 /// How to connect, and when to give a connection up.
 #[derive(Debug)]
 pub(crate) struct Dialer {
@@ -57,31 +64,42 @@ pub(crate) enum ConnectError {
     NotHttp2,
     #[error("HTTP/2 handshake: {0}")]
     Http2(#[from] h2::Error),
+    #[error("the server closed the connection before it said a word of HTTP/2")]
+    Ended,
     #[error("not connected within {0:?}")]
     Late(Duration),
 }
 
 impl Dialer {
-    /// DNS, TCP, TLS, HTTP/2 preface.
-    pub(crate) async fn connect(&self) -> Result<(SendRequest<Bytes>, Driver), ConnectError> {
+    /// DNS, TCP, TLS, and HTTP/2 until the server has answered a PING.
+    pub(crate) async fn connect(&self) -> Result<Connected, ConnectError> {
         timeout(self.connect_timeout, self.dial()).await.map_err(|_| ConnectError::Late(self.connect_timeout))?
     }
 
-    async fn dial(&self) -> Result<(SendRequest<Bytes>, Driver), ConnectError> {
+    async fn dial(&self) -> Result<Connected, ConnectError> {
         let tcp = self.reach(&self.addresses().await?).await?;
         tcp.set_nodelay(true)?;
         let tls = TlsConnector::from(Arc::clone(&self.tls)).connect(self.endpoint.server_name.clone(), tcp).await?;
         if tls.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(ConnectError::NotHttp2);
         }
-        let made = h2::client::Builder::new()
+        let (sender, mut driver) = h2::client::Builder::new()
             // APNs refuses a second stream before the first authenticated answer, and its SETTINGS may come after our
             // first requests: 1 until it says otherwise.
             .initial_max_send_streams(1)
             .enable_push(false)
             .handshake(tls)
             .await?;
-        Ok(made)
+        // h2 doesn't wait for the server. We do, so that no push is written to a connection that ends before HTTP/2 has
+        // begun (a proxy whose backend is away): what came of it would be unknown.
+        let mut ping_pong = driver.ping_pong().ok_or(ConnectError::Ended)?;
+        tokio::select! {
+            answered = ping_pong.ping(h2::Ping::opaque()) => {
+                answered?;
+            }
+            ended = &mut driver => return Err(ended.err().map_or(ConnectError::Ended, ConnectError::Http2)),
+        }
+        Ok(Connected { sender, driver, ping_pong })
     }
 
     async fn addresses(&self) -> Result<Vec<SocketAddr>, ConnectError> {
@@ -116,15 +134,10 @@ impl Dialer {
 
 /// Drives a connection until it ends, and tells the pool what it sees. `leave` is cancelled when the pool wants no new
 /// streams on it: then it ends as soon as its streams have, at the latest after the drain limit.
-pub(crate) async fn drive(
-    pool: &Pool,
-    id: u64,
-    mut driver: Driver,
-    probe: SendRequest<Bytes>,
-    leave: CancellationToken,
-) {
+pub(crate) async fn drive(pool: &Pool, id: u64, connected: Connected, leave: CancellationToken) {
+    let Connected { sender: probe, mut driver, ping_pong } = connected;
     let dialer = &pool.dialer;
-    let mut keep_alive = std::pin::pin!(keep_alive(driver.ping_pong(), dialer));
+    let mut keep_alive = std::pin::pin!(keep_alive(ping_pong, dialer));
     // The probe shows a GOAWAY, and keeps an idle connection open: h2 closes one to which nothing refers.
     let mut probe = Some(probe);
     let mut drained_by = Instant::now() + dialer.drain_limit;
@@ -167,6 +180,9 @@ fn poll_connection(
     {
         let reason = go_away_reason(&error).unwrap_or_else(|| error.to_string());
         tracing::info!(host = %pool.dialer.endpoint.host, %reason, "APNs closes a connection");
+        if error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) {
+            pool.calm();
+        }
         pool.leave(id);
         *probe = None;
     }
@@ -174,10 +190,7 @@ fn poll_connection(
 }
 
 /// Pings until an acknowledgement is missing. Never ends otherwise.
-async fn keep_alive(ping_pong: Option<h2::PingPong>, dialer: &Dialer) {
-    let Some(mut ping_pong) = ping_pong else {
-        return std::future::pending().await;
-    };
+async fn keep_alive(mut ping_pong: h2::PingPong, dialer: &Dialer) {
     loop {
         sleep(dialer.keep_alive_interval).await;
         match timeout(dialer.keep_alive_timeout, ping_pong.ping(h2::Ping::opaque())).await {

@@ -8,10 +8,13 @@
 //! | the connection takes no new stream | no | nothing was written |
 //! | RST_STREAM with REFUSED_STREAM, from the server | no | RFC 9113 §8.7 |
 //! | GOAWAY with a lower last stream id, from the server | no | RFC 9113 §6.8; h2 gives that error to those streams only |
+//! | it ends in any way before the last byte of the body was handed over (the server made no room for it) | no | the server has no push to process |
 //! | any other reset, end of the connection, no answer in time | unknown | |
 
+use std::future::poll_fn;
+
 use bytes::{Bytes, BytesMut};
-use h2::{Reason, RecvStream};
+use h2::{Reason, RecvStream, SendStream};
 use herald_core::outcome::Answer;
 use http::{HeaderMap, HeaderValue, Response};
 use tokio::time::{Instant, timeout_at};
@@ -28,11 +31,15 @@ const HEADER_LIMIT: usize = 128;
 pub(crate) enum Exchange {
     /// APNs answered; `Answer` says what.
     Answered(Answer),
+    /// The same, but the end of the body did not come before the deadline.
+    Stalled(Answer),
     /// Surely not processed: this stream only.
     Refused,
     /// Surely not processed, and the connection takes no more streams.
     Closing,
-    /// It may have been processed: the connection broke.
+    /// Surely not processed: until the deadline the server made no room for the body.
+    NoRoom,
+    /// It may have been processed: the stream or the connection broke.
     Broken,
     /// It may have been processed: no answer before the deadline.
     Silent,
@@ -47,36 +54,66 @@ pub(crate) async fn exchange(
 ) -> Exchange {
     // A clone has no stream pending, so it is ready unless the connection is closing.
     let mut sender = sender.clone();
-    let Ok((response, mut stream)) = sender.send_request(request.head(bearer), false) else {
+    let Ok((mut response, mut stream)) = sender.send_request(request.head(bearer), false) else {
         return Exchange::Closing;
     };
-    // If this fails, the stream has just ended, and the response says how.
-    let written = stream.send_data(request.body.clone(), true);
-    match timeout_at(deadline, response).await {
-        Ok(Ok(response)) => Exchange::Answered(read(response, deadline).await),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, written = written.is_ok(), "no answer from APNs");
-            lost(&error)
+    let mut written = false;
+    let answered = timeout_at(deadline, async {
+        tokio::select! {
+            biased;
+            // A refusal may come before the body has gone.
+            early = &mut response => return early,
+            whole = write(&mut stream, request.body.clone()) => written = whole,
         }
-        // The stream is dropped, so h2 resets it; the server may have processed the push all the same.
-        Err(_late) => Exchange::Silent,
+        response.await
+    })
+    .await;
+    match answered {
+        Ok(Ok(response)) => read(response, deadline).await,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, written, "no answer from APNs");
+            lost(&error, written)
+        }
+        // The stream is dropped, so h2 resets it; the server may have processed a whole push all the same.
+        Err(_late) if written => Exchange::Silent,
+        Err(_late) => Exchange::NoRoom,
     }
 }
 
-fn lost(error: &h2::Error) -> Exchange {
+/// Hands the body over as the server makes room for it. False if the stream ended before.
+async fn write(stream: &mut SendStream<Bytes>, mut body: Bytes) -> bool {
+    while !body.is_empty() {
+        stream.reserve_capacity(body.len());
+        let Some(Ok(room)) = poll_fn(|cx| stream.poll_capacity(cx)).await else {
+            return false;
+        };
+        let piece = body.split_to(room.min(body.len()));
+        if stream.send_data(piece, body.is_empty()).is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+fn lost(error: &h2::Error, written: bool) -> Exchange {
     if error.is_remote() && error.is_go_away() {
         Exchange::Closing
     } else if error.is_remote() && error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM) {
         Exchange::Refused
-    } else {
+    } else if written {
         Exchange::Broken
+    } else if error.is_reset() {
+        Exchange::Refused
+    } else {
+        Exchange::Closing
     }
 }
 
 /// The status is the answer. A body that breaks off or comes too late takes nothing away from it.
-async fn read(response: Response<RecvStream>, deadline: Instant) -> Answer {
+async fn read(response: Response<RecvStream>, deadline: Instant) -> Exchange {
     let (head, mut body) = response.into_parts();
     let mut read = BytesMut::new();
+    let mut stalled = false;
     while read.len() < BODY_LIMIT {
         match timeout_at(deadline, body.data()).await {
             Ok(Some(Ok(chunk))) => {
@@ -86,15 +123,20 @@ async fn read(response: Response<RecvStream>, deadline: Instant) -> Answer {
                 }
                 read.extend_from_slice(&chunk[..chunk.len().min(BODY_LIMIT - read.len())]);
             }
-            Ok(None | Some(Err(_))) | Err(_) => break,
+            Ok(None | Some(Err(_))) => break,
+            Err(_late) => {
+                stalled = true;
+                break;
+            }
         }
     }
-    Answer {
+    let answer = Answer {
         status: head.status.as_u16(),
         provider_id: text(&head.headers, "apns-id"),
         retry_after: text(&head.headers, "retry-after"),
         body: read.to_vec(),
-    }
+    };
+    if stalled { Exchange::Stalled(answer) } else { Exchange::Answered(answer) }
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {

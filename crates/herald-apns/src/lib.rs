@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`Client::send`] (the way of one push) → `request` (push → HTTP/2 request) → `pool` (which connection)
 //! → `exchange` (one stream, and what a lost one means) → `remedy` (answers that this client heals itself) → `token`
-//! (the provider token's life) → `connection` (connect, drive, notice that it is dead) → `backoff`.
+//! (the provider token's life) → `connection` (connect, drive, notice that it is dead) → `pace` and `backoff` (when the
+//! next connect may begin).
 
 mod client;
 mod pool;
@@ -11,8 +12,9 @@ mod exchange;
 mod remedy;
 mod request;
 mod token;
+mod pace;
 mod backoff;
 mod config;
 
 pub use client::{Client, Stats};
-pub use config::{Clock, Config, ConfigError};
+pub use config::{Clock, Config, ConfigError, Monotonic};

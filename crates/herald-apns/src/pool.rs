@@ -9,10 +9,11 @@
 //! - the server sent GOAWAY: it takes no more;
 //! - it was silent: a push got no answer in time, and no other push got one since that was written. The connection is
 //!   wedged, or the server behind it is;
+//! - it does nothing but refuse: [`FRUITLESS`] pushes in a row came to nothing, each begun after the one before ended;
 //! - an answer showed that the connection is bound to another key or token ([`crate::remedy`]).
 //!
 //! Another is opened when none can be used, and when the first in line has waited [`GROW_AFTER`]. One connect at a time,
-//! and none before the back-off's end: Apple treats repeated opening and closing as an attack.
+//! and only when [`Pace`] allows it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backoff;
 use crate::connection::{self, Dialer};
+use crate::pace::Pace;
 
 /// The first in line waits this long for a place before another connection is opened.
 const GROW_AFTER: Duration = Duration::from_millis(100);
@@ -33,10 +35,15 @@ const GROW_AFTER: Duration = Duration::from_millis(100);
 /// reason for another connection.
 const GROW_UNANSWERED_AFTER: Duration = Duration::from_secs(2);
 
+/// So many pushes in a row that the server refused or reset, without an answer between them, and the connection is left: a
+/// refusal is about a limit that shrinks, and who sees the new limit is not refused again. Pushes that were in flight
+/// together count as one.
+const FRUITLESS: u32 = 2;
+
 /// Why there is no connection for a push. It was surely not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoConnection {
-    /// None is open, and the back-off has not ended.
+    /// None is open, and another may not be opened yet.
     Unreachable,
     /// [`Pool::close`] was called.
     Closed,
@@ -59,17 +66,13 @@ pub(crate) struct Pool {
     leave_all: CancellationToken,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     slots: Vec<Slot>,
     last_id: u64,
     connecting: bool,
     closed: bool,
-    /// Connects that failed since the last answer.
-    failed: u32,
-    /// Connections that ended without having answered anything, since the last answer.
-    barren: u32,
-    not_before: Option<Instant>,
+    pace: Pace,
     /// Connects begun since the start.
     connects: u64,
 }
@@ -83,6 +86,9 @@ struct Slot {
     in_flight: usize,
     limit: usize,
     last_answer: Option<Instant>,
+    /// Pushes in a row that came to nothing, and when the last of them did.
+    fruitless: u32,
+    fruitless_at: Option<Instant>,
 }
 
 /// What a look at the slots says.
@@ -105,13 +111,16 @@ impl Pool {
         dialer: Dialer,
         max_connections: usize,
         streams_per_connection: usize,
+        connects_per_minute: usize,
         leave_all: CancellationToken,
     ) -> Arc<Self> {
+        let pace = Pace::new(connects_per_minute);
+        let state = State { slots: Vec::new(), last_id: 0, connecting: false, closed: false, pace, connects: 0 };
         Arc::new(Self {
             dialer,
             max_connections,
             streams_per_connection,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             line: tokio::sync::Mutex::new(()),
             changed: watch::Sender::new(()),
             tasks: TaskTracker::new(),
@@ -127,6 +136,7 @@ impl Pool {
         let mut changed = self.changed.subscribe();
         let since = Instant::now();
         let mut grow_from = since;
+        let mut waited = false;
         loop {
             let answered = match self.look(newer_than) {
                 Look::Place(id, sender) => {
@@ -135,14 +145,16 @@ impl Pool {
                 Look::None(why) => return Err(why),
                 Look::Wait { answered } => answered,
             };
-            let patience = if answered { GROW_AFTER } else { GROW_UNANSWERED_AFTER };
-            tokio::select! {
-                _told = changed.changed() => {}
-                () = sleep_until(grow_from + patience) => {
-                    self.grow();
-                    grow_from = Instant::now();
-                }
+            // After the look: a place may have come free in the same moment.
+            if waited {
+                self.grow();
+                grow_from = Instant::now();
             }
+            let patience = if answered { GROW_AFTER } else { GROW_UNANSWERED_AFTER };
+            waited = tokio::select! {
+                _told = changed.changed() => false,
+                () = sleep_until(grow_from + patience) => true,
+            };
         }
     }
 
@@ -175,7 +187,7 @@ impl Pool {
         if any || state.connecting {
             return Look::Wait { answered };
         }
-        if state.not_before.is_some_and(|until| Instant::now() < until) {
+        if !state.pace.may_begin(Instant::now()) {
             return Look::None(NoConnection::Unreachable);
         }
         self.open(&mut state);
@@ -186,8 +198,8 @@ impl Pool {
     fn grow(self: &Arc<Self>) {
         let mut state = self.lock();
         let usable = state.slots.iter().filter(|slot| slot.sender.is_some()).count();
-        let resting = state.not_before.is_some_and(|until| Instant::now() < until);
-        if usable < self.max_connections && !state.connecting && !resting && !state.closed {
+        let may_begin = state.pace.may_begin(Instant::now());
+        if usable < self.max_connections && !state.connecting && may_begin && !state.closed {
             self.open(&mut state);
         }
     }
@@ -196,6 +208,9 @@ impl Pool {
         state.connecting = true;
         state.connects += 1;
         state.last_id += 1;
+        if state.pace.begin(Instant::now()) {
+            tracing::warn!(host = %self.dialer.endpoint.host, "as many connects to APNs as a minute may have; no more until it is over");
+        }
         let (pool, id) = (Arc::clone(self), state.last_id);
         self.tasks.spawn(async move { pool.live(id).await });
     }
@@ -211,10 +226,11 @@ impl Pool {
             }
         };
         match connected {
-            Ok((sender, driver)) => {
+            Ok(connected) => {
                 let leave = self.leave_all.child_token();
-                self.opened(id, sender.clone(), leave.clone(), driver.max_concurrent_send_streams());
-                connection::drive(self, id, driver, sender, leave).await;
+                let limit = connected.driver.max_concurrent_send_streams();
+                self.opened(id, connected.sender.clone(), leave.clone(), limit);
+                connection::drive(self, id, connected, leave).await;
             }
             Err(error) => {
                 let rest = self.failed();
@@ -228,7 +244,16 @@ impl Pool {
         tracing::info!(host = %self.dialer.endpoint.host, connection = id, "connected to APNs");
         let mut state = self.lock();
         state.connecting = false;
-        state.slots.push(Slot { id, sender: Some(sender), leave, in_flight: 0, limit, last_answer: None });
+        state.slots.push(Slot {
+            id,
+            sender: Some(sender),
+            leave,
+            in_flight: 0,
+            limit,
+            last_answer: None,
+            fruitless: 0,
+            fruitless_at: None,
+        });
         drop(state);
         self.changed.send_replace(());
     }
@@ -237,9 +262,7 @@ impl Pool {
     fn failed(&self) -> Duration {
         let mut state = self.lock();
         state.connecting = false;
-        state.failed = state.failed.saturating_add(1);
-        let rest = backoff::delay(state.failed, backoff::random());
-        state.not_before = Some(Instant::now() + rest);
+        let rest = state.pace.failed(Instant::now(), backoff::random());
         drop(state);
         self.changed.send_replace(());
         rest
@@ -269,17 +292,27 @@ impl Pool {
         first
     }
 
-    /// A connection is gone. The first that goes without an answer costs nothing (a server may refuse one stream and
-    /// close); from the second in a row on, the back-off applies.
+    /// All connections that are open now are left: none of them may see another token.
+    pub(crate) fn leave_open(&self) {
+        let open: Vec<u64> = self.lock().slots.iter().map(|slot| slot.id).collect();
+        for id in open {
+            self.leave(id);
+        }
+    }
+
+    /// The server asks for calm: no connect for a while.
+    pub(crate) fn calm(&self) {
+        self.lock().pace.failed(Instant::now(), backoff::random());
+    }
+
+    /// A connection is gone.
     pub(crate) fn ended(&self, id: u64) {
         let mut state = self.lock();
         let Some(at) = state.slots.iter().position(|slot| slot.id == id) else {
             return;
         };
         if state.slots.swap_remove(at).last_answer.is_none() {
-            state.barren = state.barren.saturating_add(1);
-            let rest = backoff::delay(state.barren - 1, backoff::random());
-            state.not_before = Some(Instant::now() + rest);
+            state.pace.barren(Instant::now(), backoff::random());
         }
         drop(state);
         self.changed.send_replace(());
@@ -333,17 +366,30 @@ impl Permit {
     pub(crate) fn answered(mut self) {
         self.concluded = true;
         let mut state = self.pool.lock();
-        state.failed = 0;
-        state.barren = 0;
-        state.not_before = None;
+        state.pace.answered();
         if let Some(slot) = state.slots.iter_mut().find(|slot| slot.id == self.id) {
             slot.last_answer = Some(Instant::now());
+            (slot.fruitless, slot.fruitless_at) = (0, None);
         }
     }
 
-    /// The stream ended without an answer, and that says nothing about the connection.
-    pub(crate) fn refused(mut self) {
+    /// The server ended the stream without an answer. Once, that says nothing about the connection; in a row it does.
+    pub(crate) fn fruitless(mut self) {
         self.concluded = true;
+        let mut state = self.pool.lock();
+        let mut wedged = false;
+        if let Some(slot) = state.slots.iter_mut().find(|slot| slot.id == self.id)
+            && slot.fruitless_at.is_none_or(|at| at <= self.since)
+        {
+            slot.fruitless += 1;
+            slot.fruitless_at = Some(Instant::now());
+            wedged = slot.fruitless >= FRUITLESS && slot.sender.is_some();
+        }
+        drop(state);
+        if wedged {
+            tracing::warn!(host = %self.pool.dialer.endpoint.host, connection = self.id, "APNs connection only refuses; replaced");
+            self.pool.leave(self.id);
+        }
     }
 
     /// The connection takes no more pushes.

@@ -7,6 +7,7 @@
 //! | answer | cause | remedy |
 //! | --- | --- | --- |
 //! | 403 `ExpiredProviderToken` | the token is too old, or our clock is wrong | leave the connection; a newer token if the rules allow one |
+//! | 403 `InvalidProviderToken` | a wrong key; or our clock was wrong when the token was minted, and has been set since | nothing; or a token of the mended clock, on new connections |
 //! | 429 `TooManyProviderTokenUpdates` | the connection saw two tokens within 20 minutes | another connection, the same token |
 //! | 403 `UnrelatedKeyIdInToken` | the connection is bound to another key family | another connection, the same token |
 
@@ -18,8 +19,20 @@ use serde::Deserialize;
 pub(crate) enum Remedy {
     /// Leave this connection and take a newer token. If there may be none yet, the answer stands.
     NewerToken,
+    /// If the clock was set since the token was minted, take a new one. Else the answer stands.
+    TokenOfMendedClock,
     /// Leave this connection and use another.
     OtherConnection,
+}
+
+impl Remedy {
+    /// Whether this connection is left even if there is no other token.
+    pub(crate) const fn leaves_connection(self) -> bool {
+        match self {
+            Self::NewerToken | Self::OtherConnection => true,
+            Self::TokenOfMendedClock => false,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -28,7 +41,7 @@ struct Body<'a> {
     reason: std::borrow::Cow<'a, str>,
 }
 
-/// The remedy for an answer; none for all but three.
+/// The remedy for an answer; none for all but four.
 pub(crate) fn remedy(answer: &Answer) -> Option<Remedy> {
     if !matches!(answer.status, 403 | 429) {
         return None;
@@ -36,6 +49,7 @@ pub(crate) fn remedy(answer: &Answer) -> Option<Remedy> {
     let body: Body<'_> = serde_json::from_slice(&answer.body).ok()?;
     match (answer.status, body.reason.as_ref()) {
         (403, "ExpiredProviderToken") => Some(Remedy::NewerToken),
+        (403, "InvalidProviderToken") => Some(Remedy::TokenOfMendedClock),
         (429, "TooManyProviderTokenUpdates") | (403, "UnrelatedKeyIdInToken") => Some(Remedy::OtherConnection),
         _ => None,
     }
@@ -46,12 +60,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_answers_are_healed_and_no_other() {
+    fn four_answers_have_a_remedy_and_no_other() {
         for (status, body, expected) in [
             (403, r#"{"reason":"ExpiredProviderToken"}"#, Some(Remedy::NewerToken)),
             (429, r#"{"reason":"TooManyProviderTokenUpdates"}"#, Some(Remedy::OtherConnection)),
             (403, r#"{"reason":"UnrelatedKeyIdInToken"}"#, Some(Remedy::OtherConnection)),
-            (403, r#"{"reason":"InvalidProviderToken"}"#, None),
+            (403, r#"{"reason":"InvalidProviderToken"}"#, Some(Remedy::TokenOfMendedClock)),
+            (403, r#"{"reason":"Forbidden"}"#, None),
             (429, r#"{"reason":"TooManyRequests"}"#, None),
             (400, r#"{"reason":"ExpiredProviderToken"}"#, None),
             (403, "<html>", None),

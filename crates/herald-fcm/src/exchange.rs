@@ -35,12 +35,20 @@ pub(crate) async fn exchange(
         .body(body.to_vec());
     match timeout_at(deadline, request.send()).await {
         Ok(Ok(response)) => {
-            place.answered();
-            Ok(read(response, deadline).await)
+            let (answer, whole) = read(response, deadline).await;
+            // Else the place is dropped without a word: that counts as silence.
+            if whole {
+                place.answered();
+            }
+            Ok(answer)
         }
         Ok(Err(error)) => {
-            place.failed();
-            let undelivered = lost(&error);
+            let (undelivered, reset) = lost(&error);
+            if reset {
+                place.fruitless()
+            } else {
+                place.failed()
+            }
             tracing::debug!(error = chain(&error.without_url()), ?undelivered, "no answer from FCM");
             Err(undelivered)
         }
@@ -49,26 +57,27 @@ pub(crate) async fn exchange(
     }
 }
 
-/// Not sent: no connection, or the HTTP/2 server said itself that it did not process the stream (RFC 9113 §6.8, §8.7).
-fn lost(error: &reqwest::Error) -> Undelivered {
+/// Not sent: no connection, or the HTTP/2 server said itself that it did not process the stream (RFC 9113 §6.8, §8.7). Also
+/// whether it reset the stream and left the connection open.
+fn lost(error: &reqwest::Error) -> (Undelivered, bool) {
     if error.is_connect() || error.is_builder() {
-        return Undelivered::NotSent;
+        return (Undelivered::NotSent, false);
     }
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        if let Some(h2) = error.downcast_ref::<h2::Error>() {
+        if let Some(h2) = error.downcast_ref::<h2::Error>().filter(|h2| h2.is_remote()) {
             let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
-            if h2.is_remote() && (refused || h2.is_go_away()) {
-                return Undelivered::NotSent;
-            }
+            let undelivered = if refused || h2.is_go_away() { Undelivered::NotSent } else { Undelivered::Unknown };
+            return (undelivered, h2.is_reset());
         }
         cause = error.source();
     }
-    Undelivered::Unknown
+    (Undelivered::Unknown, false)
 }
 
-/// The status is the answer. A body that breaks off or comes too late takes nothing away from it.
-async fn read(mut response: Response, deadline: Instant) -> Answer {
+/// The status is the answer. A body that breaks off or comes too late takes nothing away from it. False if it
+/// came too late.
+async fn read(mut response: Response, deadline: Instant) -> (Answer, bool) {
     let retry_after = response
         .headers()
         .get(RETRY_AFTER)
@@ -76,11 +85,16 @@ async fn read(mut response: Response, deadline: Instant) -> Answer {
         .filter(|value| value.len() <= HEADER_LIMIT)
         .map(str::to_owned);
     let mut body = Vec::new();
+    let mut whole = true;
     while body.len() < BODY_LIMIT {
         match timeout_at(deadline, response.chunk()).await {
             Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk[..chunk.len().min(BODY_LIMIT - body.len())]),
-            Ok(Ok(None) | Err(_)) | Err(_) => break,
+            Ok(Ok(None) | Err(_)) => break,
+            Err(_late) => {
+                whole = false;
+                break;
+            }
         }
     }
-    Answer { status: response.status().as_u16(), provider_id: None, retry_after, body }
+    (Answer { status: response.status().as_u16(), provider_id: None, retry_after, body }, whole)
 }

@@ -5,8 +5,8 @@
 //! clients with 100 places each, and a push takes the emptiest. Never queues on a connection: what waits for a place is
 //! surely not sent.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reqwest::Certificate;
@@ -19,6 +19,11 @@ use crate::config::ConfigError;
 pub(crate) const STREAMS: usize = 100;
 /// So many requests of one connection in a row without an answer: the connection is taken for dead and replaced.
 const SILENT_IN_A_ROW: u32 = 3;
+/// So many pushes of one connection in a row that the server reset, each begun after the one before ended: replaced too.
+/// reqwest has sent each of those that were refused three times.
+const FRUITLESS_IN_A_ROW: u32 = 2;
+/// A connection is replaced no more often than this: where each new one is as bad, the trouble isn't the connection's.
+const REPLACE_EVERY: Duration = Duration::from_secs(10);
 /// A request that was given up sooner says nothing about its connection: FCM may take 10 s.
 const WITNESS: Duration = Duration::from_secs(10);
 /// FCM answers frequent pings with ENHANCE_YOUR_CALM: not more often than this, and only while streams are open.
@@ -72,9 +77,31 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 #[derive(Debug)]
 struct Lane {
-    client: Mutex<reqwest::Client>,
     in_flight: AtomicUsize,
-    silent: AtomicU32,
+    connection: Mutex<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    client: reqwest::Client,
+    /// Pushes in a row that got no answer in time.
+    silent: u32,
+    /// Pushes in a row that were reset, and when the last of them was.
+    fruitless: u32,
+    fruitless_at: Option<Instant>,
+    replaced_at: Option<Instant>,
+}
+
+impl Connection {
+    fn new(client: reqwest::Client, replaced_at: Option<Instant>) -> Self {
+        Self { client, silent: 0, fruitless: 0, fruitless_at: None, replaced_at }
+    }
+}
+
+impl Lane {
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// See the module.
@@ -91,8 +118,8 @@ impl Lanes {
     pub(crate) fn new(http: Http, count: usize, request_timeout: Duration) -> Result<Self, ConfigError> {
         let lanes = (0..count)
             .map(|_| {
-                let client = Mutex::new(http.client()?);
-                Ok(Lane { client, in_flight: AtomicUsize::new(0), silent: AtomicU32::new(0) })
+                let connection = Mutex::new(Connection::new(http.client()?, None));
+                Ok(Lane { in_flight: AtomicUsize::new(0), connection })
             })
             .collect::<Result<Vec<_>, ConfigError>>()?;
         let places = Semaphore::new(count.saturating_mul(STREAMS).min(Semaphore::MAX_PERMITS));
@@ -146,12 +173,13 @@ pub(crate) struct Place<'a> {
 
 impl Place<'_> {
     pub(crate) fn client(&self) -> reqwest::Client {
-        self.lane.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lane.connection().client.clone()
     }
 
-    /// An answer came: the connection is well.
+    /// An answer came, all of it: the connection is well.
     pub(crate) fn answered(&self) {
-        self.lane.silent.store(0, Ordering::Release);
+        let mut connection = self.lane.connection();
+        (connection.silent, connection.fruitless, connection.fruitless_at) = (0, 0, None);
         self.concluded.store(true, Ordering::Release);
     }
 
@@ -160,19 +188,39 @@ impl Place<'_> {
         self.concluded.store(true, Ordering::Release);
     }
 
-    /// No answer came. Too often in a row, and the next push makes a new connection; what is in flight on the old one may
-    /// finish.
-    fn silent(&self) {
-        if self.lane.silent.fetch_add(1, Ordering::AcqRel) + 1 < SILENT_IN_A_ROW {
+    /// The server ended the stream without an answer. Once, that says nothing about the connection; in a row it does.
+    pub(crate) fn fruitless(&self) {
+        self.concluded.store(true, Ordering::Release);
+        let mut connection = self.lane.connection();
+        if connection.fruitless_at.is_some_and(|at| self.since < at) {
             return;
         }
-        self.lane.silent.store(0, Ordering::Release);
+        connection.fruitless += 1;
+        connection.fruitless_at = Some(Instant::now());
+        if connection.fruitless >= FRUITLESS_IN_A_ROW {
+            self.replace(&mut connection, "only refuses");
+        }
+    }
+
+    fn silent(&self) {
+        let mut connection = self.lane.connection();
+        connection.silent += 1;
+        if connection.silent >= SILENT_IN_A_ROW {
+            self.replace(&mut connection, "is silent");
+        }
+    }
+
+    /// The next push makes a new connection; what is in flight on the old one may finish.
+    fn replace(&self, connection: &mut Connection, why: &str) {
+        if connection.replaced_at.is_some_and(|at| at.elapsed() < REPLACE_EVERY) {
+            return;
+        }
         match self.lanes.http.client() {
             Ok(client) => {
-                tracing::warn!("a connection to FCM is silent; replaced");
-                *self.lane.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+                tracing::warn!("a connection to FCM {why}; replaced");
+                *connection = Connection::new(client, Some(Instant::now()));
             }
-            Err(error) => tracing::error!(%error, "a connection to FCM is silent and can't be replaced"),
+            Err(error) => tracing::error!(%error, "a connection to FCM {why} and can't be replaced"),
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Stands beside the connections: each push carries the token that is valid when it is written. From five minutes before
 //! its end a token is refreshed in the background, and the old one is served meanwhile; if a refresh fails, the old one
-//! goes on being served as long as it is valid. Never has two requests to the token endpoint under way.
+//! goes on being served as long as it is valid. A clock that is set costs one refresh: forwards, the token looks older than
+//! it is; backwards, its end is not known any more. Never has two requests to the token endpoint under way.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +23,8 @@ use crate::grant::{GrantError, grant};
 const REFRESH_BEFORE: Duration = Duration::from_secs(5 * 60);
 /// A token is not used in its last seconds: the push has to arrive as well.
 const UNUSED: Duration = Duration::from_secs(10);
+/// A clock that goes back by less changes nothing.
+const WENT_BACK: Duration = Duration::from_secs(60);
 /// After a failed fetch the next one begins no sooner, so that a thousand waiting pushes do not become a thousand fetches.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The pause doubles with each failure in a row, up to this.
@@ -47,7 +50,9 @@ impl AccessToken {
     }
 
     fn wants_refresh(&self, now: Timestamp) -> bool {
-        self.expires.since(now) <= REFRESH_BEFORE.min(self.lives / 2)
+        let left = self.expires.since(now);
+        // With more time left than its whole life, the clock went back since it was granted: nobody knows its end.
+        left <= REFRESH_BEFORE.min(self.lives / 2) || left > self.lives + WENT_BACK
     }
 }
 

@@ -2,21 +2,26 @@
 
 use std::time::Duration;
 
-use crate::wire::{CANCEL, REFUSED_STREAM, Server, burst, push};
 use herald_core::outcome::Undelivered;
+use herald_harness::frames::code::{CANCEL, REFUSED_STREAM};
+use herald_harness::frames::{Head, Server};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+
+use crate::wire::{burst, client, push};
 
 #[tokio::test]
 async fn an_answer_comes_back_with_status_id_and_body() {
     let server = Server::start(|_, mut peer| async move {
         peer.greet(1).await?;
         let stream = peer.request().await?;
-        peer.answer(stream, "410", "an-id", r#"{"reason":"Unregistered","timestamp":1}"#).await?;
+        peer.answer(stream, &Head::status(410).with("apns-id", "an-id"), r#"{"reason":"Unregistered","timestamp":1}"#)
+            .await?;
         peer.until_closed().await
     })
-    .await;
-    let answer = server.client(|_| {}).send(&push()).await.unwrap();
+    .await
+    .unwrap();
+    let answer = client(&server, |_| {}).send(&push()).await.unwrap();
     assert_eq!(answer.status, 410);
     assert_eq!(answer.provider_id.as_deref(), Some("an-id"));
     assert_eq!(answer.body, br#"{"reason":"Unregistered","timestamp":1}"#);
@@ -47,14 +52,12 @@ async fn one_stream_until_the_first_answer_then_as_many_as_settings_allow() {
             report.send(1 + peer.requests_before_pong().await?).unwrap();
             peer.settings(100).await?;
             peer.accept(next).await?;
-            loop {
-                let stream = peer.request().await?;
-                peer.accept(stream).await?;
-            }
+            peer.accept_all().await
         }
     })
-    .await;
-    let client = server.client(|config| config.max_connections = 1);
+    .await
+    .unwrap();
+    let client = client(&server, |config| config.max_connections = 1);
     assert_eq!(burst(&client, 40).await, 40);
     let mut at_once = Vec::new();
     while let Ok(count) = reported.try_recv() {
@@ -81,14 +84,12 @@ async fn the_configured_limit_holds_even_if_the_server_allows_more() {
             for stream in open {
                 peer.accept(stream).await?;
             }
-            loop {
-                let stream = peer.request().await?;
-                peer.accept(stream).await?;
-            }
+            peer.accept_all().await
         }
     })
-    .await;
-    let client = server.client(|config| (config.max_connections, config.streams_per_connection) = (1, 3));
+    .await
+    .unwrap();
+    let client = client(&server, |config| (config.max_connections, config.streams_per_connection) = (1, 3));
     assert_eq!(burst(&client, 1).await, 1);
     assert_eq!(burst(&client, 20).await, 20);
     assert_eq!(reported.recv().await, Some(3));
@@ -104,8 +105,9 @@ async fn a_refused_stream_is_sent_again_at_once() {
         peer.accept(stream).await?;
         peer.until_closed().await
     })
-    .await;
-    assert_eq!(server.client(|_| {}).send(&push()).await.unwrap().status, 200);
+    .await
+    .unwrap();
+    assert_eq!(client(&server, |_| {}).send(&push()).await.unwrap().status, 200);
     assert_eq!((server.requests(), server.connections()), (2, 1));
 }
 
@@ -118,8 +120,9 @@ async fn a_stream_refused_three_times_was_not_sent() {
             peer.reset(stream, REFUSED_STREAM).await?;
         }
     })
-    .await;
-    assert_eq!(server.client(|_| {}).send(&push()).await, Err(Undelivered::NotSent));
+    .await
+    .unwrap();
+    assert_eq!(client(&server, |_| {}).send(&push()).await, Err(Undelivered::NotSent));
     assert_eq!(server.requests(), 3);
 }
 
@@ -135,8 +138,9 @@ async fn a_push_that_a_goaway_overtook_is_sent_on_a_new_connection() {
         }
         peer.until_closed().await
     })
-    .await;
-    assert_eq!(server.client(|_| {}).send(&push()).await.unwrap().status, 200);
+    .await
+    .unwrap();
+    assert_eq!(client(&server, |_| {}).send(&push()).await.unwrap().status, 200);
     assert_eq!((server.requests(), server.connections()), (2, 2));
 }
 
@@ -152,8 +156,9 @@ async fn a_push_that_a_goaway_covers_is_awaited_and_the_next_takes_a_new_connect
         peer.accept(stream).await?;
         peer.until_closed().await
     })
-    .await;
-    let client = server.client(|_| {});
+    .await
+    .unwrap();
+    let client = client(&server, |_| {});
     assert_eq!(client.send(&push()).await.unwrap().status, 200);
     assert_eq!(client.send(&push()).await.unwrap().status, 200);
     assert_eq!((server.requests(), server.connections()), (2, 2));
@@ -170,8 +175,9 @@ async fn a_push_whose_connection_breaks_is_unknown_and_never_sent_again_by_the_c
         peer.accept(stream).await?;
         peer.until_closed().await
     })
-    .await;
-    let client = server.client(|_| {});
+    .await
+    .unwrap();
+    let client = client(&server, |_| {});
     assert_eq!(client.send(&push()).await, Err(Undelivered::Unknown));
     assert_eq!(server.requests(), 1);
     assert_eq!(client.send(&push()).await.unwrap().status, 200);
@@ -186,8 +192,9 @@ async fn a_push_reset_for_another_reason_is_unknown() {
         peer.reset(stream, CANCEL).await?;
         peer.until_closed().await
     })
-    .await;
-    assert_eq!(server.client(|_| {}).send(&push()).await, Err(Undelivered::Unknown));
+    .await
+    .unwrap();
+    assert_eq!(client(&server, |_| {}).send(&push()).await, Err(Undelivered::Unknown));
     assert_eq!(server.requests(), 1);
 }
 
@@ -204,12 +211,13 @@ async fn server_that_goes_silent() -> Server {
         peer.until_closed().await
     })
     .await
+    .unwrap()
 }
 
 #[tokio::test]
 async fn a_push_without_an_answer_is_unknown_and_its_connection_is_replaced() {
     let server = server_that_goes_silent().await;
-    let client = server.client(|config| config.request_timeout = Duration::from_secs(1));
+    let client = client(&server, |config| config.request_timeout = Duration::from_secs(1));
     assert_eq!(client.send(&push()).await.unwrap().status, 200);
     assert_eq!(client.send(&push()).await, Err(Undelivered::Unknown));
     assert_eq!(client.stats().connections, 0);
@@ -220,7 +228,7 @@ async fn a_push_without_an_answer_is_unknown_and_its_connection_is_replaced() {
 #[tokio::test]
 async fn a_push_given_up_by_its_caller_replaces_a_silent_connection_too() {
     let server = server_that_goes_silent().await;
-    let client = server.client(|config| config.request_timeout = Duration::from_secs(1));
+    let client = client(&server, |config| config.request_timeout = Duration::from_secs(1));
     assert_eq!(client.send(&push()).await.unwrap().status, 200);
     let given_up = tokio::time::timeout(Duration::from_millis(700), client.send(&push())).await;
     assert!(given_up.is_err());
@@ -242,8 +250,9 @@ async fn a_peer_that_answers_no_ping_is_given_up_long_before_the_request_times_o
             Ok(())
         }
     })
-    .await;
-    let client = server.client(|config| {
+    .await
+    .unwrap();
+    let client = client(&server, |config| {
         config.request_timeout = Duration::from_secs(600);
         config.keep_alive_interval = Duration::from_millis(50);
         config.keep_alive_timeout = Duration::from_millis(50);
@@ -269,15 +278,14 @@ async fn what_waits_behind_a_full_connection_gets_another_one() {
             peer.until_closed().await
         }
     })
-    .await;
-    let client = server.client(|_| {});
+    .await
+    .unwrap();
+    let client = client(&server, |_| {});
     assert_eq!(client.send(&push()).await.unwrap().status, 200);
     let mut held = JoinSet::new();
     let holder = client.clone();
     held.spawn(async move { holder.send(&push()).await });
-    while server.requests() < 2 {
-        tokio::task::yield_now().await;
-    }
+    server.wait_for(|seen| seen.requests.len() == 2).await;
     assert_eq!(client.send(&push()).await.unwrap().status, 200, "while the other is held");
     assert_eq!(server.connections(), 2);
     release.send_replace(true);
@@ -286,8 +294,8 @@ async fn what_waits_behind_a_full_connection_gets_another_one() {
 
 #[tokio::test]
 async fn a_host_that_refuses_connections_costs_no_wait_and_nothing_is_sent() {
-    let server = Server::start(|_, _| async { Ok(()) }).await;
-    let client = server.client(|config| config.request_timeout = Duration::from_secs(600));
+    let server = Server::start(|_, _| async { Ok(()) }).await.unwrap();
+    let client = client(&server, |config| config.request_timeout = Duration::from_secs(600));
     drop(server);
     assert_eq!(client.send(&push()).await, Err(Undelivered::NotSent));
     assert_eq!(burst(&client, 300).await, 0);
@@ -297,9 +305,9 @@ async fn a_host_that_refuses_connections_costs_no_wait_and_nothing_is_sent() {
 
 #[tokio::test]
 async fn an_untrusted_certificate_means_not_sent() {
-    let server = Server::start(|_, mut peer| async move { peer.until_closed().await }).await;
-    let other = Server::start(|_, _| async { Ok(()) }).await;
-    let client = server.client(|config| config.ca_pem = Some(other.ca_pem.clone()));
+    let server = Server::start(|_, mut peer| async move { peer.until_closed().await }).await.unwrap();
+    let other = Server::start(|_, _| async { Ok(()) }).await.unwrap();
+    let client = client(&server, |config| config.ca_pem = Some(other.ca_pem.clone()));
     assert_eq!(client.send(&push()).await, Err(Undelivered::NotSent));
 }
 
@@ -322,8 +330,9 @@ async fn close_lets_what_is_in_flight_finish_and_takes_nothing_new() {
             Ok(())
         }
     })
-    .await;
-    let client = server.client(|_| {});
+    .await
+    .unwrap();
+    let client = client(&server, |_| {});
     let mut tasks = JoinSet::new();
     let sender = client.clone();
     tasks.spawn(async move { assert_eq!(sender.send(&push()).await.unwrap().status, 200) });
@@ -355,8 +364,9 @@ async fn dropping_the_client_closes_its_connections() {
             Ok(())
         }
     })
-    .await;
-    let client = server.client(|_| {});
+    .await
+    .unwrap();
+    let client = client(&server, |_| {});
     assert_eq!(client.send(&push()).await.unwrap().status, 200);
     drop(client);
     has_ended.wait_for(|ended| *ended).await.unwrap();

@@ -2,7 +2,12 @@
 //! simulator.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod answers;
+mod bodies;
 mod connections;
+mod connects;
+mod ends;
+mod goaway;
 mod simulator;
 mod tokens;
 mod wire;

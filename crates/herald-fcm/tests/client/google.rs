@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,11 +12,11 @@ use h2::server::SendResponse;
 use herald_core::push::FcmPush;
 use herald_core::time::Timestamp;
 use herald_fcm::{Client, Config};
+use herald_harness::frames::Server;
 use http::{Request, Response};
-use rustls_pki_types::PrivateKeyDer;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// What the server does with a request.
 pub(crate) enum Act {
@@ -59,32 +59,29 @@ pub(crate) struct Google {
     pub(crate) counts: Arc<Counts>,
     pub(crate) paths: Arc<Mutex<Vec<String>>>,
     pub(crate) seconds: Arc<AtomicI64>,
-    _tasks: JoinSet<()>,
+    _server: Server,
 }
 
 impl Google {
     pub(crate) async fn start(script: impl Fn(Asked) -> Acting + Send + Sync + 'static) -> Self {
         let script: Arc<Script> = Arc::new(script);
-        let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        let tls = acceptor(&certified);
-        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = tcp.local_addr().unwrap();
         let counts = Arc::new(Counts::default());
         let paths = Arc::new(Mutex::new(Vec::new()));
         let (counting, recording) = (Arc::clone(&counts), Arc::clone(&paths));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let mut serving = JoinSet::new();
-            loop {
-                let (tcp, _) = tcp.accept().await.unwrap();
-                let number = counting.connections.fetch_add(1, Ordering::SeqCst);
-                let (tls, counts, script) = (tls.clone(), Arc::clone(&counting), Arc::clone(&script));
-                serving.spawn(serve(tls, tcp, number, counts, script, Arc::clone(&recording)));
+        let server = Server::start_before_tls(move |number, arrival| {
+            counting.connections.fetch_add(1, Ordering::SeqCst);
+            let (counts, paths, script) = (Arc::clone(&counting), Arc::clone(&recording), Arc::clone(&script));
+            async move {
+                serve(arrival.stream().await?, number, counts, script, paths).await;
+                Ok(())
             }
-        });
+        })
+        .await
+        .unwrap();
+        let (address, ca_pem) = (server.address, server.ca_pem.clone());
         let account = account(address);
         let seconds = Arc::new(AtomicI64::new(1_800_000_000));
-        Self { address, ca_pem: certified.cert.pem(), account, counts, paths, seconds, _tasks: tasks }
+        Self { address, ca_pem, account, counts, paths, seconds, _server: server }
     }
 
     pub(crate) fn client(&self, change: impl FnOnce(&mut Config)) -> Client {
@@ -111,26 +108,17 @@ impl Google {
     }
 }
 
-fn acceptor(certified: &rcgen::CertifiedKey<rcgen::KeyPair>) -> TlsAcceptor {
-    let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certified.cert.der().clone()], key)
-        .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    TlsAcceptor::from(Arc::new(config))
-}
+/// RSA keys take long to make, so all tests have one.
+static KEY: LazyLock<String> = LazyLock::new(|| {
+    rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap().serialize_pem()
+});
 
-fn account(address: SocketAddr) -> String {
-    let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+pub(crate) fn account(address: SocketAddr) -> String {
     serde_json::json!({
         "type": "service_account",
         "project_id": "contoso-mail",
         "private_key_id": "key-1",
-        "private_key": key.serialize_pem(),
+        "private_key": *KEY,
         "client_email": "herald@contoso-mail.iam.gserviceaccount.com",
         "token_uri": format!("https://{address}/token"),
     })
@@ -138,14 +126,12 @@ fn account(address: SocketAddr) -> String {
 }
 
 async fn serve(
-    tls: TlsAcceptor,
-    tcp: TcpStream,
+    io: TlsStream<TcpStream>,
     connection: usize,
     counts: Arc<Counts>,
     script: Arc<Script>,
     paths: Arc<Mutex<Vec<String>>>,
 ) {
-    let io = tls.accept(tcp).await.unwrap();
     let mut h2 = h2::server::handshake(io).await.unwrap();
     let mut acting = JoinSet::new();
     loop {

@@ -169,3 +169,48 @@ async fn a_401_about_the_devices_credentials_is_not_healed() {
     assert_eq!(google.client(|_| {}).send(&push()).await.unwrap().status, 401);
     assert_eq!((google.grants(), google.pushes()), (1, 1));
 }
+
+#[tokio::test]
+async fn a_clock_that_is_set_costs_one_fetch_however_many_pushes_see_it() {
+    // Forwards: the token looks older than it is, and a hundred pushes wait for one fetch.
+    let google = Google::start(pushing(|_| accepted())).await;
+    let client = google.client(|_| {});
+    assert_eq!(burst(&client, 100).await, 100);
+    google.pass(120 * MINUTE);
+    assert_eq!(burst(&client, 100).await, 100);
+    assert_eq!(google.grants(), 2);
+    // Backwards: nobody knows its end any more. It is served while another is fetched.
+    google.pass(-120 * MINUTE);
+    for _ in 0..1000 {
+        if google.grants() < 3 {
+            assert_eq!(burst(&client, 1).await, 1);
+        }
+    }
+    assert_eq!(burst(&client, 100).await, 100);
+    assert_eq!(google.grants(), 3);
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_a_little_costs_nothing() {
+    let google = Google::start(pushing(|_| accepted())).await;
+    let client = google.client(|_| {});
+    assert_eq!(burst(&client, 10).await, 10);
+    google.pass(-MINUTE);
+    assert_eq!(burst(&client, 100).await, 100);
+    assert_eq!(google.grants(), 1);
+}
+
+#[tokio::test]
+async fn a_token_that_ends_before_our_clock_says_so_is_replaced_by_one_fetch_for_all() {
+    let google =
+        Google::start(pushing(
+            |asked| if asked.text == "Bearer ya29.0" && asked.nth > 0 { expired() } else { accepted() },
+        ))
+        .await;
+    let client = google.client(|_| {});
+    assert_eq!(burst(&client, 1).await, 1);
+    // Half an hour is lost: by Google's clock the hour is over, by ours it is not.
+    google.pass(30 * MINUTE);
+    assert_eq!(burst(&client, 100).await, 100);
+    assert_eq!(google.grants(), 2);
+}
