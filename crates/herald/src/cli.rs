@@ -130,6 +130,9 @@ pub(crate) struct SimulateArgs {
     /// APNs' port; 0 takes any
     #[arg(long, value_name = "PORT", default_value_t = 8443)]
     pub apns_port: u16,
+    /// The port of APNs' sandbox; 0 takes any
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub apns_sandbox_port: u16,
     /// The port of FCM and of Google's token endpoint; 0 takes any
     #[arg(long, value_name = "PORT", default_value_t = 8444)]
     pub fcm_port: u16,
@@ -151,6 +154,9 @@ pub(crate) struct SimulateArgs {
     /// Treat a token of no known device as a device that is awake
     #[arg(long)]
     pub accept_unknown_tokens: bool,
+    /// What all that looks like chance follows from: tokens, losses, delays, percentages
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub seed: u64,
 }
 
 /// `herald send`
