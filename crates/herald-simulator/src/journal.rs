@@ -55,8 +55,9 @@ pub struct JournalEntry {
     pub phone: Option<String>,
     /// All headers but the value of `authorization`.
     pub headers: BTreeMap<String, String>,
-    /// The request as it came, repeated headers included: the pseudo-headers that were there (`:authority` and
-    /// `:scheme` are missing if only `host` came), then the headers, in the order of their first coming. Push token and credentials are cut here too.
+    /// The request as it came, repeated headers included: the pseudo-headers (`:authority` and `:scheme` are missing if
+    /// only `host` came), then the headers in the order of their first coming. Push token and credentials are cut here
+    /// too.
     pub raw_headers: Vec<(String, String)>,
     /// The body if it is JSON, else `null`; a push token in it is cut.
     pub body: Value,

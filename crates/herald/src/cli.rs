@@ -142,7 +142,8 @@ pub(crate) struct SimulateArgs {
     /// An app that has credentials here; may be repeated
     #[arg(long = "app", value_name = "HOST", default_values = ["mail.contoso.com", "chat.fabrikam.com"])]
     pub apps: Vec<String>,
-    /// Accept what independent clients are known to send, though the documentation forbids it
+    /// Accept what independent clients are known to send, though the documentation forbids it: signatures in DER, padded
+    /// base64, iat as a fraction or text, … (the table is in crates/herald-simulator/README.md)
     #[arg(long)]
     pub lenient: bool,
     /// Where simulated apps acknowledge what they got (the gateway's receipts address)

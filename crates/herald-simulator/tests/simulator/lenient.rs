@@ -28,6 +28,15 @@ fn with_der_signature(token: &str, engine: &impl Engine) -> String {
     format!("{signed}.{}", engine.encode([&[0x30, u8::try_from(body.len()).unwrap()], body.as_slice()].concat()))
 }
 
+/// The same claims in standard base64 with padding, and a signature that fits them.
+fn padded(credentials: &Credentials, token: &str) -> String {
+    let mut parts = token.split('.').map(|part| STANDARD.encode(URL_SAFE_NO_PAD.decode(part).unwrap()));
+    let signed = format!("{}.{}", parts.next().unwrap(), parts.next().unwrap());
+    let key = EncodingKey::from_ec_pem(credentials.apns_key_pem.as_bytes()).unwrap();
+    let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::ES256).unwrap();
+    format!("{signed}.{}", STANDARD.encode(URL_SAFE_NO_PAD.decode(signature).unwrap()))
+}
+
 async fn reason_of(wire: &Wire, request: Request<()>, body: &str) -> String {
     let response = wire.answer(request, body).await.unwrap();
     let (frames, _) = read(response.into_body()).await;
@@ -60,6 +69,7 @@ async fn what_independent_clients_send_is_refused_strictly_and_taken_leniently()
     for (name, request, body, refused, delivered) in [
         ("DER", with(&with_der_signature(&usual, &URL_SAFE_NO_PAD)), RAW, "InvalidProviderToken", 1),
         ("DER, padded", with(&with_der_signature(&usual, &STANDARD)), RAW, "InvalidProviderToken", 1),
+        ("padded", with(&padded(&own, &usual)), RAW, "InvalidProviderToken", 1),
         ("fraction", with(&signed(&own, &fraction)), RAW, "InvalidProviderToken", 1),
         ("text", with(&signed(&own, &json!(now().to_string()))), RAW, "InvalidProviderToken", 1),
         ("upper case", set(push(), "apns-id", "01234567-89AB-CDEF-0123-456789ABCDEF"), RAW, "BadMessageId", 1),
