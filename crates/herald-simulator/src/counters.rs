@@ -65,8 +65,8 @@ pub struct Counts {
     pub mints: u64,
     /// TLS connections accepted, by provider.
     pub connections: BTreeMap<String, u64>,
-    /// Connections that the provider ended or refused by a rule, by provider and rule: `errors`, `idle`, `age`, `storm`,
-    /// `outage` (refused only).
+    /// Connections that the provider ended or refused by a rule, by provider and rule: `errors`, `idle`, `age`,
+    /// `storm`, `outage` (refused only).
     pub ended: BTreeMap<String, BTreeMap<String, u64>>,
     /// Receipts that the receipts address answered with 2xx.
     pub receipts_sent: u64,

@@ -52,8 +52,8 @@ impl Fault {
     }
 }
 
-/// One scripted answer. With none of `status`, `reason`, `errorCode`, `body` and `fault`, the normal answer is given: later,
-/// in other pieces, with other headers.
+/// One scripted answer. With none of `status`, `reason`, `errorCode`, `body` and `fault`, the normal answer is given:
+/// later, in other pieces, with other headers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Script {
@@ -79,8 +79,8 @@ pub struct Script {
     pub headers: BTreeMap<String, String>,
     /// These headers are left out, even those that the provider always sends.
     pub omit_headers: Vec<String>,
-    /// The body comes in so many DATA frames (HTTP/1.1: chunks); absent: one, and none for an empty body. With 1 or more,
-    /// an answer without a body ends with an empty DATA frame instead of its HEADERS.
+    /// The body comes in so many DATA frames (HTTP/1.1: chunks); absent: one, and none for an empty body. With 1 or
+    /// more, an answer without a body ends with an empty DATA frame instead of its HEADERS.
     pub chunks: Option<u32>,
     /// How long each DATA frame is held back.
     pub chunk_delay_ms: u64,
@@ -88,7 +88,8 @@ pub struct Script {
     pub trailers: BTreeMap<String, String>,
     /// The HEADERS come, and nothing after them.
     pub stall_body: bool,
-    /// GOAWAY (`NO_ERROR`, by the HTTP/2 library, so without a reason in it) announces the connection's end with the answer.
+    /// GOAWAY (`NO_ERROR`, by the HTTP/2 library, so without a reason in it) announces the connection's end with the
+    /// answer.
     pub goaway: bool,
     /// How long the answer is held back, besides the general delay.
     pub delay_ms: u64,

@@ -14,8 +14,8 @@ pub enum Delay {
     FixedMs(u64),
     /// Between these two, in milliseconds, each as likely as the other.
     UniformMs([u64; 2]),
-    /// So many of a hundred answers take at most so many milliseconds: `{"50": 20, "90": 80, "99.9": 900}`. Between two of
-    /// them the delay grows evenly, from 0 before the first; nothing takes longer than the last.
+    /// So many of a hundred answers take at most so many milliseconds: `{"50": 20, "90": 80, "99.9": 900}`. Between two
+    /// of them the delay grows evenly, from 0 before the first; nothing takes longer than the last.
     Percentiles(BTreeMap<String, u64>),
 }
 

@@ -172,8 +172,8 @@ async fn connect(role: Role, stream: TcpStream, shell: &Shell) {
     }
 }
 
-/// The port while nobody listens at it: kept, so that nobody else takes it, and open again after the outage. `None`: the
-/// simulator has ended.
+/// The port while nobody listens at it: kept, so that nobody else takes it, and open again after the outage. `None`:
+/// the simulator has ended.
 async fn closed_port(role: Role, listener: TcpListener, shell: &Shell) -> Option<TcpListener> {
     let (provider, address) = role.provider().zip(listener.local_addr().ok())?;
     // Whoever waited to be accepted is reset.

@@ -1,7 +1,7 @@
 //! Outages: a provider that is down for a while, for everybody or for one topic.
 //!
-//! What concerns connections is carried out by the listener; what concerns requests becomes a script. With none running,
-//! the cost per request is one atomic read.
+//! What concerns connections is carried out by the listener; what concerns requests becomes a script. With none
+//! running, the cost per request is one atomic read.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

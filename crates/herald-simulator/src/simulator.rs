@@ -267,8 +267,8 @@ impl Simulator {
         self.world.settings()
     }
 
-    /// Changes settings. A change that means nothing (a delay whose numbers contradict each other) is refused as a whole,
-    /// with a line in the log.
+    /// Changes settings. A change that means nothing (a delay whose numbers contradict each other) is refused as a
+    /// whole, with a line in the log.
     pub fn set(&self, change: &SettingsChange) {
         if let Err(problem) = self.world.set(change) {
             tracing::warn!(problem, "settings were not changed");
@@ -324,8 +324,8 @@ impl Simulator {
         self.world.keys.change(&self.world.apps, key_id, change)
     }
 
-    /// Gives an app's team another bundle id, for which the tokens of the app's phones are taken too. Connections that are in
-    /// use don't know it.
+    /// Gives an app's team another bundle id, for which the tokens of the app's phones are taken too. Connections that
+    /// are in use don't know it.
     ///
     /// # Errors
     /// See [`KeyError`].
@@ -338,7 +338,8 @@ impl Simulator {
         self.world.access_tokens.revoke();
     }
 
-    /// Back to the start: no phones, scripts, outages, journal or counts; settings and keys as at start. Credentials stay.
+    /// Back to the start: no phones, scripts, outages, journal or counts; settings and keys as at start. Credentials
+    /// stay.
     pub fn reset(&self) {
         self.world.reset();
     }

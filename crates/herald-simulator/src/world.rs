@@ -342,8 +342,8 @@ impl World {
         });
     }
 
-    /// Back to the start: no phones, scripts, outages, journal or counts, settings as given; keys as at start. Credentials
-    /// and tokens stay.
+    /// Back to the start: no phones, scripts, outages, journal or counts, settings as given; keys as at start.
+    /// Credentials and tokens stay.
     pub(crate) fn reset(&self) {
         self.phones.clear();
         self.faults.reset();

@@ -76,7 +76,8 @@ impl Connection {
         before < limit && before.saturating_add(weight) >= limit
     }
 
-    /// Checks the request's provider token, and that its key may push to `bundle_id`, a topic of `app` since `topic_since`.
+    /// Checks the request's provider token, and that its key may push to `bundle_id`, a topic of `app` since
+    /// `topic_since`.
     ///
     /// # Errors
     /// The reason that APNs gives.

@@ -254,8 +254,8 @@ impl Keyring {
         Ok(view)
     }
 
-    /// Gives an app's team another bundle id. The tokens of the app's phones are taken for it too. Connections that are in
-    /// use don't know it.
+    /// Gives an app's team another bundle id. The tokens of the app's phones are taken for it too. Connections that are
+    /// in use don't know it.
     ///
     /// # Errors
     /// See [`KeyError`].

@@ -4,8 +4,8 @@
 
 use http::StatusCode;
 
-/// All reasons of the wire with the status that each comes with. `BadEnvironmentKeyInToken` is what was seen, `…KeyIdInToken`
-/// what is documented.
+/// All reasons of the wire with the status that each comes with. `BadEnvironmentKeyInToken` is what was seen,
+/// `…KeyIdInToken` what is documented.
 const TABLE: [(&str, StatusCode); 43] = [
     ("BadCollapseId", StatusCode::BAD_REQUEST),
     ("BadDeviceToken", StatusCode::BAD_REQUEST),

@@ -1,4 +1,5 @@
-//! What APNs does of its own accord, and doesn't unless a test asks for it: limits, ends of connections, choices of words.
+//! What APNs does of its own accord, and doesn't unless a test asks for it: limits, ends of connections, choices of
+//! words.
 //!
 //! Values only. Apple documents the behaviours and none of the numbers.
 
@@ -12,8 +13,8 @@ pub struct ApnsRules {
     pub mismatch: Option<Mismatch>,
     /// `TooManyRequests` for a device that gets more than this.
     pub device_rate: Option<DeviceRate>,
-    /// After errors of this weight a connection is ended (GOAWAY without a reason in it); 0: never. An answer of 4xx weighs
-    /// 1, `BadDeviceToken` as below, 410 nothing.
+    /// After errors of this weight a connection is ended (GOAWAY without a reason in it); 0: never. An answer of 4xx
+    /// weighs 1, `BadDeviceToken` as below, 410 nothing.
     pub errors_until_disconnect: u64,
     /// What `BadDeviceToken` weighs; 0: as any other.
     pub bad_device_token_weight: u64,
