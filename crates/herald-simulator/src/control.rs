@@ -8,6 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::apns::{KeyError, NewKey};
+use crate::content::Content;
+use crate::counters::Provider;
 use crate::exchange::Response;
 use crate::faults::Script;
 use crate::listener::read_body;
@@ -34,7 +37,7 @@ pub(crate) async fn answer(world: &World, request: Request<Incoming>) -> Respons
 }
 
 fn respond(status: StatusCode, value: &Value) -> Response {
-    let mut response = http::Response::new(http_body_util::Full::new(value.to_string().into()));
+    let mut response = http::Response::new(Content::new(value.to_string().into(), None));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
@@ -62,7 +65,7 @@ fn call(world: &World, method: &Method, path: &str, query: &str, body: &[u8]) ->
         }
         ("GET", ["script"]) => shown(&world.faults.waiting()),
         ("POST", ["script"]) => {
-            world.faults.add(scripts(body)?).map_err(|problem| (StatusCode::BAD_REQUEST, problem.to_owned()))?;
+            world.faults.add(scripts(body)?).map_err(bad)?;
             Ok(json!({ "waiting": world.faults.waiting().len() }))
         }
         ("DELETE", ["script"]) => {
@@ -80,15 +83,67 @@ fn call(world: &World, method: &Method, path: &str, query: &str, body: &[u8]) ->
         ("GET", ["counters"]) => shown(&world.counters.snapshot()),
         ("GET", ["settings"]) => shown(&world.settings()),
         ("PUT", ["settings"]) => {
-            world.set(&parse::<SettingsChange>(body)?);
+            world.set(&parse::<SettingsChange>(body)?).map_err(bad)?;
             shown(&world.settings())
         }
         ("POST", ["reset"]) => {
             world.reset();
             Ok(json!({}))
         }
+        _ => operate(world, method, path, query, body),
+    }
+}
+
+/// What only an operator of a provider could do: outages, connections, keys and topics.
+fn operate(world: &World, method: &Method, path: &str, query: &str, body: &[u8]) -> Result<Value, Refused> {
+    let provider = || match parameter(query, "provider") {
+        None => Ok(None),
+        Some(word) => parse::<Provider>(json!(word).to_string().as_bytes()).map(Some),
+    };
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    match (method.as_str(), segments.as_slice()) {
+        ("GET", ["outages"]) => shown(&world.faults.outages.running()),
+        ("POST", ["outages"]) => {
+            world.begin_outage(parse(body)?).map_err(bad)?;
+            shown(&world.faults.outages.running())
+        }
+        ("DELETE", ["outages"]) => {
+            world.faults.outages.end(provider()?);
+            shown(&world.faults.outages.running())
+        }
+        ("DELETE", ["connections"]) => {
+            world.end_connections(provider()?, parameter(query, "how") == Some("goaway"));
+            Ok(json!({}))
+        }
+        ("GET", ["keys"]) => shown(&world.keys.views(&world.apps)),
+        ("POST", ["keys"]) => {
+            let NewKey { view, pem } =
+                world.keys.add(&world.apps, &parse(body)?, world.seed).map_err(|e| no_key(&e))?;
+            let mut shown = shown(&view)?;
+            shown["privateKey"] = pem.into();
+            Ok(shown)
+        }
+        ("PATCH", ["keys", key_id]) => {
+            world.keys.change(&world.apps, key_id, &parse(body)?).map_err(|e| no_key(&e)).and_then(|view| shown(&view))
+        }
+        ("PUT", ["apps", app, "topics", topic]) => {
+            world.keys.add_topic(&world.apps, app, topic).map_err(|e| no_key(&e))?;
+            Ok(json!({}))
+        }
         _ => Err((StatusCode::NOT_FOUND, format!("no {method} {path} here; see crates/herald-simulator/README.md"))),
     }
+}
+
+fn bad(problem: &'static str) -> Refused {
+    (StatusCode::BAD_REQUEST, problem.to_owned())
+}
+
+fn no_key(error: &KeyError) -> Refused {
+    let status = match error {
+        KeyError::NoSuchKey(_) => StatusCode::NOT_FOUND,
+        KeyError::NoSuchApp(_) | KeyError::Topic(_) | KeyError::TooMany | KeyError::Made(_) => StatusCode::BAD_REQUEST,
+    };
+    (status, error.to_string())
 }
 
 /// Makes a phone, or replaces it.

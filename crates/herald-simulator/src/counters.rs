@@ -65,6 +65,9 @@ pub struct Counts {
     pub mints: u64,
     /// TLS connections accepted, by provider.
     pub connections: BTreeMap<String, u64>,
+    /// Connections that the provider ended or refused by a rule, by provider and rule: `errors`, `idle`, `age`,
+    /// `storm`, `outage` (refused only).
+    pub ended: BTreeMap<String, BTreeMap<String, u64>>,
     /// Receipts that the receipts address answered with 2xx.
     pub receipts_sent: u64,
     /// Receipts that were given up.
@@ -87,6 +90,7 @@ pub(crate) struct Counters {
     accepted: [AtomicU64; KINDS.len()],
     refused: Named,
     unanswered: Named,
+    ended: Named,
     pub(crate) mints: AtomicU64,
     pub(crate) apns_connections: AtomicU64,
     pub(crate) fcm_connections: AtomicU64,
@@ -121,11 +125,16 @@ impl Counters {
         bump_named(&self.unanswered, provider, fault);
     }
 
+    pub(crate) fn ended(&self, provider: Provider, rule: &str) {
+        bump_named(&self.ended, provider, rule);
+    }
+
     pub(crate) fn snapshot(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut counts = Counts {
             refused: read_named(&self.refused),
             unanswered: read_named(&self.unanswered),
+            ended: read_named(&self.ended),
             mints: read(&self.mints),
             receipts_sent: read(&self.receipts_sent),
             receipts_failed: read(&self.receipts_failed),
@@ -149,8 +158,9 @@ impl Counters {
         for counter in plain.into_iter().chain(receipts).chain(&self.accepted) {
             counter.store(0, Ordering::Relaxed);
         }
-        self.refused.lock().expect("nothing panics while counting").clear();
-        self.unanswered.lock().expect("nothing panics while counting").clear();
+        for named in [&self.refused, &self.unanswered, &self.ended] {
+            named.lock().expect("nothing panics while counting").clear();
+        }
     }
 }
 

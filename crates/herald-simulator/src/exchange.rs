@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use http_body_util::Full;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::content::{Content, Shape};
 use crate::faults::{Fault, Script};
+use crate::line::Line;
 
 /// An HTTP answer ready to be sent.
-pub(crate) type Response = http::Response<Full<Bytes>>;
+pub(crate) type Response = http::Response<Content>;
 
 /// How long a hanging request is kept, which no client waits for.
 const HANG_LIMIT: Duration = Duration::from_secs(600);
@@ -30,6 +31,8 @@ pub(crate) struct Answer {
     pub(crate) reason: Cow<'static, str>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// How a script wants the body sent.
+    pub(crate) shape: Option<Box<Shape>>,
 }
 
 impl Answer {
@@ -37,7 +40,7 @@ impl Answer {
     pub(crate) fn json(status: StatusCode, reason: impl Into<Cow<'static, str>>, body: &Value) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Self { status, reason: reason.into(), headers, body: Bytes::from(body.to_string()) }
+        Self { status, reason: reason.into(), headers, body: Bytes::from(body.to_string()), shape: None }
     }
 
     /// What a script says. `made` is the body for its reason or code, used if it brings none of its own.
@@ -45,28 +48,33 @@ impl Answer {
         let status = script.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::OK);
         let reason = script.error_code.clone().or_else(|| script.reason.clone());
         let reason = reason.unwrap_or_else(|| if status.is_success() { String::new() } else { "scripted".to_owned() });
+        let plain =
+            |body: Bytes| Self { status, reason: reason.clone().into(), headers: HeaderMap::new(), body, shape: None };
         let mut answer = match (&script.body, made) {
-            (Some(Value::String(text)), _) => Self {
-                status,
-                reason: reason.into(),
-                headers: HeaderMap::new(),
-                body: Bytes::copy_from_slice(text.as_bytes()),
-            },
+            (Some(Value::String(text)), _) => plain(Bytes::copy_from_slice(text.as_bytes())),
             (Some(body), _) => Self::json(status, reason, body),
             (None, Some(made)) => Self::json(status, reason, made),
-            (None, None) => Self { status, reason: reason.into(), headers: HeaderMap::new(), body: Bytes::new() },
+            (None, None) => plain(Bytes::new()),
         };
-        for (name, value) in &script.headers {
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-                answer.headers.insert(name, value);
-            }
-        }
+        answer.dress(script);
         answer
     }
 
+    /// Headers, pieces and delays of the script, for an answer that may be anybody's.
+    pub(crate) fn dress(&mut self, script: &Script) {
+        for (name, value) in &script.headers {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                self.headers.insert(name, value);
+            }
+        }
+        for name in &script.omit_headers {
+            self.headers.remove(name.as_str());
+        }
+        self.shape = Shape::of(script).map(Box::new);
+    }
+
     fn into_response(self) -> Response {
-        // A body of no bytes is none: hyper then ends the stream with the HEADERS frame, as APNs does.
-        let mut response = http::Response::new(Full::new(self.body));
+        let mut response = http::Response::new(Content::new(self.body, self.shape.as_deref()));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
         response
@@ -81,17 +89,41 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
-    /// Carries it out. `close` ends the connection, `stop` the simulator.
+    /// The status and the reason, for the journal; no status: no answer is given.
+    pub(crate) fn outcome(&self) -> (Option<u16>, String) {
+        match self {
+            Self::Answer(answer) => (Some(answer.status.as_u16()), answer.reason.clone().into_owned()),
+            Self::Fault(fault) => (None, fault.word().to_owned()),
+        }
+    }
+
+    /// The answer, sent as the script wants it.
+    pub(crate) fn dressed(mut self, script: Option<&Script>) -> Self {
+        if let (Some(script), Self::Answer(answer)) = (script, &mut self) {
+            answer.dress(script);
+        }
+        self
+    }
+
+    /// Carries it out on its connection. `stop` ends the simulator.
     ///
     /// # Errors
     /// [`Broken`] for every fault: the server library then resets the stream.
-    pub(crate) async fn finish(self, close: &CancellationToken, stop: &CancellationToken) -> Result<Response, Broken> {
+    pub(crate) async fn finish(self, line: &Line, stop: &CancellationToken) -> Result<Response, Broken> {
         let fault = match self {
-            Self::Answer(answer) => return Ok(answer.into_response()),
+            Self::Answer(answer) => {
+                if answer.shape.as_ref().is_some_and(|shape| shape.goaway) {
+                    line.leave();
+                }
+                return Ok(answer.into_response());
+            }
             Self::Fault(fault) => fault,
         };
         let reason = match fault {
-            Fault::Hang => {
+            Fault::Hang | Fault::Stall => {
+                if fault == Fault::Stall {
+                    line.stall();
+                }
                 tokio::select! {
                     // Nobody waits any longer.
                     () = tokio::time::sleep(HANG_LIMIT) => {}
@@ -104,7 +136,11 @@ impl Ending {
             Fault::Reset => h2::Reason::INTERNAL_ERROR,
             Fault::Close => {
                 // The connection's task looks at this before anything else, so the reset below is never written.
-                close.cancel();
+                line.close();
+                h2::Reason::INTERNAL_ERROR
+            }
+            Fault::Rst => {
+                line.abort();
                 h2::Reason::INTERNAL_ERROR
             }
         };

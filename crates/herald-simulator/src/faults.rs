@@ -10,9 +10,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::counters::Provider;
+use crate::latency::Delay;
+use crate::outages::Outages;
+use crate::random::Dice;
 
 /// How many scripts may wait at once.
 const SCRIPTS_LIMIT: usize = 10_000;
+
+/// How many DATA frames an answer may be cut into.
+const CHUNKS_LIMIT: u32 = 1_000;
 
 /// How a connection or stream ends without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,8 +30,12 @@ pub enum Fault {
     Reset,
     /// The stream is reset with `REFUSED_STREAM`, which promises that nothing was done (HTTP/1.1: the connection ends).
     Refuse,
-    /// The connection ends without GOAWAY.
+    /// The connection ends without GOAWAY: the client sees FIN.
     Close,
+    /// The connection ends with a TCP reset.
+    Rst,
+    /// Nothing moves on the connection any more, in neither direction: no answer, no PING answered, no FIN.
+    Stall,
 }
 
 impl Fault {
@@ -36,11 +46,14 @@ impl Fault {
             Self::Reset => "reset",
             Self::Refuse => "refuse",
             Self::Close => "close",
+            Self::Rst => "rst",
+            Self::Stall => "stall",
         }
     }
 }
 
-/// One scripted answer. Without `status` and `fault` it only delays the normal one.
+/// One scripted answer. With none of `status`, `reason`, `errorCode`, `body` and `fault`, the normal answer is given:
+/// later, in other pieces, with other headers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Script {
@@ -52,7 +65,7 @@ pub struct Script {
     pub phone: Option<String>,
     /// Only for this topic (APNs) or project (FCM).
     pub topic: Option<String>,
-    /// The HTTP status to answer.
+    /// The HTTP status to answer; absent: the one that the reason comes with (400 if nobody knows the reason).
     pub status: Option<u16>,
     /// APNs: the `reason`; token endpoint: the `error`.
     pub reason: Option<String>,
@@ -64,8 +77,26 @@ pub struct Script {
     pub body: Option<Value>,
     /// Headers of the answer, such as `retry-after`.
     pub headers: BTreeMap<String, String>,
+    /// These headers are left out, even those that the provider always sends.
+    pub omit_headers: Vec<String>,
+    /// The body comes in so many DATA frames (HTTP/1.1: chunks); absent: one, and none for an empty body. With 1 or
+    /// more, an answer without a body ends with an empty DATA frame instead of its HEADERS.
+    pub chunks: Option<u32>,
+    /// How long each DATA frame is held back.
+    pub chunk_delay_ms: u64,
+    /// Headers after the body.
+    pub trailers: BTreeMap<String, String>,
+    /// The HEADERS come, and nothing after them.
+    pub stall_body: bool,
+    /// GOAWAY (`NO_ERROR`, by the HTTP/2 library, so without a reason in it) announces the connection's end with the
+    /// answer.
+    pub goaway: bool,
     /// How long the answer is held back, besides the general delay.
     pub delay_ms: u64,
+    /// The same as a distribution, besides `delayMs`.
+    pub delay: Option<Delay>,
+    /// So many of a hundred requests that fit are met; absent: all. Which ones follows from the seed.
+    pub percent: Option<u8>,
     /// How many requests it applies to; absent: 1; 0: all until it is deleted.
     pub times: Option<u64>,
     /// No answer at all.
@@ -98,7 +129,35 @@ impl Script {
 
     /// Whether it says how the request ends; otherwise it only delays.
     pub(crate) fn answers(&self) -> bool {
-        self.status.is_some() || self.fault.is_some()
+        self.status.is_some()
+            || self.fault.is_some()
+            || self.reason.is_some()
+            || self.error_code.is_some()
+            || self.body.is_some()
+    }
+
+    /// What it answers that names a reason, a code or a body, but no status.
+    fn usual_status(&self, provider: Provider) -> u16 {
+        let reason = self.reason.as_deref();
+        match (provider, self.error_code.as_deref()) {
+            (Provider::Apns, _) => {
+                let known = reason.and_then(crate::apns::status_of).map(|status| status.as_u16());
+                known.unwrap_or(if reason.is_some() { 400 } else { 200 })
+            }
+            (Provider::Fcm, Some("UNREGISTERED")) => 404,
+            (Provider::Fcm, Some("SENDER_ID_MISMATCH")) => 403,
+            (Provider::Fcm, Some("QUOTA_EXCEEDED")) => 429,
+            (Provider::Fcm, Some("UNAVAILABLE")) => 503,
+            (Provider::Fcm, Some("INTERNAL")) => 500,
+            (Provider::Fcm, Some("THIRD_PARTY_AUTH_ERROR")) => 401,
+            (_, code) => {
+                if code.is_some() || reason.is_some() {
+                    400
+                } else {
+                    200
+                }
+            }
+        }
     }
 
     fn problem(&self) -> Option<&'static str> {
@@ -108,21 +167,35 @@ impl Script {
         let header = |(name, value): (&String, &String)| {
             http::HeaderName::try_from(name.as_str()).is_ok() && http::HeaderValue::try_from(value.as_str()).is_ok()
         };
-        if !self.headers.iter().all(header) {
-            return Some("headers must have valid names and values");
+        if !self.headers.iter().chain(&self.trailers).all(header) {
+            return Some("headers and trailers must have valid names and values");
         }
-        None
+        if self.percent.is_some_and(|percent| percent > 100) {
+            return Some("percent must be from 0 to 100");
+        }
+        if self.chunks.is_some_and(|chunks| chunks > CHUNKS_LIMIT) {
+            return Some("chunks must be 1000 at most");
+        }
+        self.delay.as_ref().and_then(Delay::problem)
     }
 }
 
 /// The scripts that wait, oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Faults {
+    /// Those come first.
+    pub(crate) outages: Outages,
     active: AtomicUsize,
     scripts: Mutex<Vec<Script>>,
+    dice: Dice,
 }
 
 impl Faults {
+    pub(crate) fn new(seed: u64) -> Self {
+        let (active, scripts) = (AtomicUsize::new(0), Mutex::default());
+        Self { outages: Outages::default(), active, scripts, dice: Dice::new(seed) }
+    }
+
     /// Adds scripts after those that wait already.
     ///
     /// # Errors
@@ -140,14 +213,18 @@ impl Faults {
         Ok(())
     }
 
-    /// The first script that fits, counted down.
+    /// What an outage does to the request, or the first script that fits, counted down, with its delay drawn.
     pub(crate) fn next(&self, subject: Subject<'_>) -> Option<Script> {
+        if let Some(script) = self.outages.of_request(subject) {
+            return Some(script);
+        }
         if self.active.load(Ordering::Acquire) == 0 {
             return None;
         }
         let mut scripts = self.scripts.lock().expect("nothing panics while scripts are held");
-        let index = scripts.iter().position(|script| script.fits(subject))?;
-        let script = match scripts[index].times {
+        let met = |script: &Script| script.percent.is_none_or(|percent| self.dice.roll() % 100 < u64::from(percent));
+        let index = scripts.iter().position(|script| script.fits(subject) && met(script))?;
+        let mut script = match scripts[index].times {
             Some(0) => scripts[index].clone(),
             Some(times) if times > 1 => {
                 scripts[index].times = Some(times - 1);
@@ -156,6 +233,13 @@ impl Faults {
             _ => scripts.remove(index),
         };
         self.active.store(scripts.len(), Ordering::Release);
+        drop(scripts);
+        if script.answers() && script.fault.is_none() {
+            script.status = script.status.or_else(|| Some(script.usual_status(subject.provider)));
+        }
+        if let Some(delay) = &script.delay {
+            script.delay_ms = script.delay_ms.saturating_add(delay.sample(self.dice.roll()));
+        }
         Some(script)
     }
 
@@ -166,6 +250,13 @@ impl Faults {
     pub(crate) fn clear(&self) {
         self.scripts.lock().expect("nothing panics while scripts are held").clear();
         self.active.store(0, Ordering::Release);
+    }
+
+    /// Back to the start: no scripts, no outages, and chance begins anew.
+    pub(crate) fn reset(&self) {
+        self.clear();
+        self.outages.end(None);
+        self.dice.reset();
     }
 }
 
@@ -181,7 +272,7 @@ mod tests {
 
     #[test]
     fn scripts_are_used_in_order_and_so_often_as_they_say() {
-        let faults = Faults::default();
+        let faults = Faults::new(0);
         let twice = Script { times: Some(2), ..refusal() };
         let always = Script { times: Some(0), status: Some(503), ..refusal() };
         faults.add(vec![twice, always]).unwrap();
@@ -214,11 +305,37 @@ mod tests {
     }
 
     #[test]
+    fn a_percentage_of_the_requests_is_met_and_the_same_ones_with_the_same_seed() {
+        let met = |seed: u64| {
+            let faults = Faults::new(seed);
+            faults.add(vec![Script { times: Some(0), percent: Some(30), ..refusal() }]).unwrap();
+            (0..1_000).map(|_| faults.next(APNS).is_some()).collect::<Vec<_>>()
+        };
+        let count = met(1).iter().filter(|met| **met).count();
+        assert!((250..=350).contains(&count), "{count}");
+        assert_eq!(met(1), met(1));
+        assert_ne!(met(1), met(2));
+    }
+
+    #[test]
+    fn a_script_s_distribution_is_drawn_for_each_request() {
+        let faults = Faults::new(0);
+        let delay = Some(Delay::UniformMs([10, 1_000]));
+        faults.add(vec![Script { times: Some(0), delay_ms: 5, delay, ..Script::default() }]).unwrap();
+        let drawn: Vec<_> = (0..10).filter_map(|_| faults.next(APNS)).map(|script| script.delay_ms).collect();
+        assert!(drawn.iter().all(|ms| (15..=1_005).contains(ms)), "{drawn:?}");
+        assert_ne!(drawn[0], drawn[1]);
+    }
+
+    #[test]
     fn a_script_that_could_not_be_sent_is_refused() {
-        let faults = Faults::default();
+        let faults = Faults::new(0);
         assert!(faults.add(vec![Script { status: Some(99), ..refusal() }]).is_err());
         let headers = BTreeMap::from([("a b".to_owned(), "c".to_owned())]);
         assert!(faults.add(vec![Script { headers, ..refusal() }]).is_err());
+        assert!(faults.add(vec![Script { percent: Some(101), ..refusal() }]).is_err());
+        assert!(faults.add(vec![Script { chunks: Some(1_001), ..refusal() }]).is_err());
+        assert!(faults.add(vec![Script { delay: Some(Delay::UniformMs([2, 1])), ..refusal() }]).is_err());
         assert!(faults.waiting().is_empty());
     }
 }

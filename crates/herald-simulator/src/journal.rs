@@ -25,6 +25,7 @@ pub(crate) struct Recorded {
     pub(crate) provider: Provider,
     pub(crate) method: http::Method,
     pub(crate) path: String,
+    pub(crate) uri: http::Uri,
     pub(crate) token: String,
     pub(crate) phone: Option<String>,
     pub(crate) headers: HeaderMap,
@@ -33,6 +34,7 @@ pub(crate) struct Recorded {
     pub(crate) status: Option<u16>,
     pub(crate) reason: String,
     pub(crate) scripted: bool,
+    pub(crate) notes: Vec<&'static str>,
 }
 
 /// A request as it is shown.
@@ -53,6 +55,10 @@ pub struct JournalEntry {
     pub phone: Option<String>,
     /// All headers but the value of `authorization`.
     pub headers: BTreeMap<String, String>,
+    /// The request as it came, repeated headers included: the pseudo-headers (`:authority` and `:scheme` are missing if
+    /// only `host` came), then the headers in the order of their first coming. Push token and credentials are cut here
+    /// too.
+    pub raw_headers: Vec<(String, String)>,
     /// The body if it is JSON, else `null`; a push token in it is cut.
     pub body: Value,
     /// The answer's status; `null` if none was given.
@@ -61,6 +67,9 @@ pub struct JournalEntry {
     pub reason: String,
     /// A script decided the answer.
     pub scripted: bool,
+    /// What happened to an accepted push besides: `dropped` (it reaches no phone), `delayed` (it reaches it later),
+    /// `withoutPushType`.
+    pub notes: Vec<String>,
 }
 
 /// The ring.
@@ -111,11 +120,15 @@ fn show(entry: &Recorded) -> JournalEntry {
     } else {
         entry.path.replace(&entry.token, &format!("…{token_tail}"))
     };
-    let headers = entry.headers.iter().map(|(name, value)| {
-        let secret = name == http::header::AUTHORIZATION;
-        let value = if secret { "…".to_owned() } else { String::from_utf8_lossy(value.as_bytes()).into_owned() };
-        (name.as_str().to_owned(), value)
-    });
+    let headers: Vec<(String, String)> = entry.headers.iter().map(show_header).collect();
+    let pseudo = [
+        (":method", Some(entry.method.as_str())),
+        (":scheme", entry.uri.scheme_str()),
+        (":authority", entry.uri.authority().map(http::uri::Authority::as_str)),
+        (":path", Some(path.as_str())),
+    ];
+    let pseudo = pseudo.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
+    let raw_headers = pseudo.chain(headers.iter().cloned()).collect();
     JournalEntry {
         time: entry.micros,
         provider: entry.provider,
@@ -123,12 +136,20 @@ fn show(entry: &Recorded) -> JournalEntry {
         path,
         token_tail,
         phone: entry.phone.clone(),
-        headers: headers.collect(),
+        headers: headers.into_iter().collect(),
+        raw_headers,
         body: show_body(&entry.body),
         status: entry.status,
         reason: entry.reason.clone(),
         scripted: entry.scripted,
+        notes: entry.notes.iter().map(|note| (*note).to_owned()).collect(),
     }
+}
+
+fn show_header((name, value): (&http::HeaderName, &http::HeaderValue)) -> (String, String) {
+    let secret = name == http::header::AUTHORIZATION;
+    let value = if secret { "…".to_owned() } else { String::from_utf8_lossy(value.as_bytes()).into_owned() };
+    (name.as_str().to_owned(), value)
 }
 
 fn tail(token: &str) -> String {
@@ -156,6 +177,7 @@ mod tests {
             provider: Provider::Fcm,
             method: http::Method::POST,
             path: "/3/device/secret-token".to_owned(),
+            uri: http::Uri::from_static("https://localhost:1/3/device/secret-token"),
             token: "secret-token".to_owned(),
             phone: Some(if n.is_multiple_of(2) { "even" } else { "odd" }.to_owned()),
             headers: HeaderMap::from_iter([(http::header::AUTHORIZATION, http::HeaderValue::from_static("bearer x"))]),
@@ -163,6 +185,7 @@ mod tests {
             status: Some(200),
             reason: String::new(),
             scripted: false,
+            notes: Vec::new(),
         }
     }
 

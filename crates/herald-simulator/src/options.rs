@@ -25,8 +25,12 @@ pub struct Options {
     /// The name in all addresses that the simulator gives out. The certificate is made for it, and for `localhost`,
     /// `127.0.0.1` and `listen_ip`.
     pub host: String,
-    /// The port of APNs' production environment; the sandbox always takes a port of the system's choice.
+    /// The port of APNs' production environment.
     pub apns_port: u16,
+    /// The port of APNs' sandbox.
+    pub apns_sandbox_port: u16,
+    /// Two more ports of APNs, production's and the sandbox's, as Apple has 2197 beside 443. `None`: none.
+    pub apns_second_ports: Option<[u16; 2]>,
     /// The port of FCM and of the OAuth token endpoint.
     pub fcm_port: u16,
     /// The port of the control interface (plain HTTP/1.1).
@@ -51,6 +55,8 @@ impl Default for Options {
             listen_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             host: "localhost".to_owned(),
             apns_port: 0,
+            apns_sandbox_port: 0,
+            apns_second_ports: None,
             fcm_port: 0,
             control_port: 0,
             apps: Vec::new(),

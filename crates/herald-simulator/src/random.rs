@@ -2,6 +2,8 @@
 //!
 //! Never used for keys: those come from the cryptography library.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// One step of SplitMix64 (public domain, Sebastiano Vigna): a well-mixed number from a counter-like state.
 pub(crate) fn mix(state: u64) -> u64 {
     let mut z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -16,6 +18,29 @@ pub(crate) fn of(seed: u64, text: &str) -> u64 {
         .bytes()
         .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3));
     mix(seed ^ hash)
+}
+
+/// Numbers one after another: the same seed gives the same ones in the same order.
+#[derive(Debug)]
+pub(crate) struct Dice {
+    seed: u64,
+    rolls: AtomicU64,
+}
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { seed, rolls: AtomicU64::new(0) }
+    }
+
+    /// The next number.
+    pub(crate) fn roll(&self) -> u64 {
+        mix(self.seed ^ mix(self.rolls.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Starts again with the first number.
+    pub(crate) fn reset(&self) {
+        self.rolls.store(0, Ordering::Relaxed);
+    }
 }
 
 /// Digits and capitals, as Apple's key and team ids.
@@ -39,6 +64,17 @@ pub(crate) fn chars(seed: u64, text: &str, alphabet: &[u8], length: usize) -> St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dice_roll_the_same_numbers_again_after_a_reset_and_others_with_another_seed() {
+        let rolls = |dice: &Dice| (0..8).map(|_| dice.roll()).collect::<Vec<_>>();
+        let dice = Dice::new(1);
+        let first = rolls(&dice);
+        assert_ne!(rolls(&dice), first);
+        dice.reset();
+        assert_eq!(rolls(&dice), first);
+        assert_ne!(rolls(&Dice::new(2)), first);
+    }
 
     #[test]
     fn the_same_seed_and_text_give_the_same_characters_and_others_do_not() {

@@ -11,13 +11,15 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::apns::{KeyChange, KeyError, KeySpec, KeyView};
 use crate::control;
-use crate::counters::Counts;
+use crate::counters::{Counts, Provider};
 use crate::credentials::{Credentials, Folder, ServerIdentity, app_keys, server_identity};
 use crate::faults::Script;
 use crate::journal::JournalEntry;
-use crate::listener::{Role, Shell, listen};
+use crate::listener::{Role, Shell, Tls, listen};
 use crate::options::{Options, StartError, check_apps};
+use crate::outages::Outage;
 use crate::phones::{Environment, PhoneChange, PhoneError, PhoneSpec, PhoneView};
 use crate::receipts::Receipts;
 use crate::world::{App, Apps, Settings, SettingsChange, World};
@@ -29,9 +31,11 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 pub struct Simulator {
     world: Arc<World>,
     ca_pem: String,
+    other_ca_pem: String,
     host: String,
     apns: SocketAddr,
     apns_sandbox: SocketAddr,
+    apns_second: Option<[SocketAddr; 2]>,
     fcm: SocketAddr,
     control: SocketAddr,
     tasks: TaskTracker,
@@ -59,12 +63,17 @@ impl Simulator {
         check_apps(&options.apps)?;
         let ip = options.listen_ip;
         let apns = bind(ip, options.apns_port).await?;
-        let apns_sandbox = bind(ip, 0).await?;
+        let apns_sandbox = bind(ip, options.apns_sandbox_port).await?;
+        let apns_second = match options.apns_second_ports {
+            Some([production, sandbox]) => Some([bind(ip, production).await?, bind(ip, sandbox).await?]),
+            None => None,
+        };
         let fcm = bind(ip, options.fcm_port).await?;
         let control = bind(ip, options.control_port).await?;
 
         let folder = Folder(options.dir.as_deref());
         let identity = server_identity(folder, &options.host, ip)?;
+        let other = server_identity(Folder(None), &options.host, ip)?;
         let token_uri = format!("https://{}:{}/token", options.host, fcm.1.port());
         let keyed = options.apps.iter().map(|spec| {
             let keys = app_keys(folder, spec, options.seed, &token_uri)?;
@@ -74,32 +83,35 @@ impl Simulator {
 
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let receipts = Receipts::new(tasks.clone(), stop.clone());
-        let world = Arc::new(World::new(apps, token_uri, &options, receipts, stop.clone()));
+        let world = Arc::new(World::new(apps, token_uri, &options, receipts, tasks.clone(), stop.clone()));
         let shell = Shell {
             world: world.clone(),
-            apns_tls: tls(&identity, &["h2"])?,
-            fcm_tls: tls(&identity, &["h2", "http/1.1"])?,
+            apns_tls: tls(&identity, &other, &["h2"])?,
+            fcm_tls: tls(&identity, &other, &["h2", "http/1.1"])?,
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
         let simulator = Self {
             world,
             ca_pem: identity.ca_pem,
+            other_ca_pem: other.ca_pem,
             host: options.host,
             apns: apns.1,
             apns_sandbox: apns_sandbox.1,
+            apns_second: apns_second.as_ref().map(|[production, sandbox]| [production.1, sandbox.1]),
             fcm: fcm.1,
             control: control.1,
             tasks,
             stop,
         };
         folder.write("simulator.json", &simulator.description())?;
-        for (role, listener) in [
-            (Role::Apns(Environment::Production), apns.0),
-            (Role::Apns(Environment::Sandbox), apns_sandbox.0),
-            (Role::Fcm, fcm.0),
-            (Role::Control, control.0),
-        ] {
+        let (production, sandbox) = (Role::Apns(Environment::Production), Role::Apns(Environment::Sandbox));
+        let mut served =
+            vec![(production, apns.0), (sandbox, apns_sandbox.0), (Role::Fcm, fcm.0), (Role::Control, control.0)];
+        if let Some([second_production, second_sandbox]) = apns_second {
+            served.extend([(production, second_production.0), (sandbox, second_sandbox.0)]);
+        }
+        for (role, listener) in served {
             simulator.tasks.spawn(listen(role, listener, shell.clone()));
         }
         Ok(simulator)
@@ -126,6 +138,12 @@ impl Simulator {
         format!("https://{}:{}", self.host, self.apns_sandbox.port())
     }
 
+    /// The second addresses of APNs' production environment and sandbox, if there are any.
+    #[must_use]
+    pub fn apns_second_urls(&self) -> Option<[String; 2]> {
+        self.apns_second.map(|both| both.map(|address| format!("https://{}:{}", self.host, address.port())))
+    }
+
     /// Where FCM is: `https://HOST:PORT`. The token endpoint is `/token` there.
     #[must_use]
     pub fn fcm_url(&self) -> String {
@@ -142,6 +160,12 @@ impl Simulator {
     #[must_use]
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
+    }
+
+    /// The CA of the certificate that the servers show with the setting `other_ca`, as PEM. New at each start.
+    #[must_use]
+    pub fn other_ca_pem(&self) -> &str {
+        &self.other_ca_pem
     }
 
     /// What a client of this app is configured with.
@@ -243,9 +267,70 @@ impl Simulator {
         self.world.settings()
     }
 
-    /// Changes settings.
+    /// Changes settings. A change that means nothing (a delay whose numbers contradict each other) is refused as a
+    /// whole, with a line in the log.
     pub fn set(&self, change: &SettingsChange) {
-        self.world.set(change);
+        if let Err(problem) = self.world.set(change) {
+            tracing::warn!(problem, "settings were not changed");
+        }
+    }
+
+    /// Begins an outage of a provider, besides those that run.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it.
+    pub fn begin_outage(&self, outage: Outage) -> Result<(), &'static str> {
+        self.world.begin_outage(outage)
+    }
+
+    /// The outages that run.
+    #[must_use]
+    pub fn outages(&self) -> Vec<Outage> {
+        self.world.faults.outages.running()
+    }
+
+    /// Ends the outages of `provider`, or all.
+    pub fn end_outages(&self, provider: Option<Provider>) {
+        self.world.faults.outages.end(provider);
+    }
+
+    /// Ends the connections that exist, to `provider` (FCM and the token endpoint share theirs) or all: with GOAWAY and
+    /// after the requests that run, if `politely`, else at once and without.
+    pub fn end_connections(&self, provider: Option<Provider>, politely: bool) {
+        self.world.end_connections(provider, politely);
+    }
+
+    /// All keys of Apple's teams, by id.
+    #[must_use]
+    pub fn keys(&self) -> Vec<KeyView> {
+        self.world.keys.views(&self.world.apps)
+    }
+
+    /// Makes another key for an app's team: the app's credentials with this key instead of the first.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub fn add_key(&self, spec: &KeySpec) -> Result<Credentials, KeyError> {
+        let made = self.world.keys.add(&self.world.apps, spec, self.world.seed)?;
+        let credentials = self.credentials(&spec.app).ok_or_else(|| KeyError::NoSuchApp(spec.app.clone()))?;
+        Ok(Credentials { apns_key_id: made.view.key_id, apns_key_pem: made.pem, ..credentials })
+    }
+
+    /// Restricts or revokes a key.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub fn change_key(&self, key_id: &str, change: &KeyChange) -> Result<KeyView, KeyError> {
+        self.world.keys.change(&self.world.apps, key_id, change)
+    }
+
+    /// Gives an app's team another bundle id, for which the tokens of the app's phones are taken too. Connections that
+    /// are in use don't know it.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub fn add_topic(&self, app: &str, bundle_id: &str) -> Result<(), KeyError> {
+        self.world.keys.add_topic(&self.world.apps, app, bundle_id)
     }
 
     /// Makes all access tokens unknown, as if Google had revoked them.
@@ -253,7 +338,8 @@ impl Simulator {
         self.world.access_tokens.revoke();
     }
 
-    /// Back to the start: no phones, scripts, journal or counts; settings as given. Credentials stay.
+    /// Back to the start: no phones, scripts, outages, journal or counts; settings and keys as at start. Credentials
+    /// stay.
     pub fn reset(&self) {
         self.world.reset();
     }
@@ -291,8 +377,13 @@ async fn bind(ip: IpAddr, port: u16) -> Result<(TcpListener, SocketAddr), StartE
     Ok((listener, local))
 }
 
+/// TLS with both certificates. They share no sessions, so that none can be resumed under the other.
+fn tls(usual: &ServerIdentity, other: &ServerIdentity, protocols: &[&str]) -> Result<Tls, StartError> {
+    Ok(Tls { usual: acceptor(usual, protocols)?, other: acceptor(other, protocols)? })
+}
+
 /// TLS 1.2 and up. A client that offers no ALPN at all is let in; one that offers only others is refused by rustls.
-fn tls(identity: &ServerIdentity, protocols: &[&str]) -> Result<TlsAcceptor, StartError> {
+fn acceptor(identity: &ServerIdentity, protocols: &[&str]) -> Result<TlsAcceptor, StartError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

@@ -130,6 +130,9 @@ pub(crate) struct SimulateArgs {
     /// APNs' port; 0 takes any
     #[arg(long, value_name = "PORT", default_value_t = 8443)]
     pub apns_port: u16,
+    /// The port of APNs' sandbox; 0 takes any
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub apns_sandbox_port: u16,
     /// The port of FCM and of Google's token endpoint; 0 takes any
     #[arg(long, value_name = "PORT", default_value_t = 8444)]
     pub fcm_port: u16,
@@ -139,7 +142,8 @@ pub(crate) struct SimulateArgs {
     /// An app that has credentials here; may be repeated
     #[arg(long = "app", value_name = "HOST", default_values = ["mail.contoso.com", "chat.fabrikam.com"])]
     pub apps: Vec<String>,
-    /// Accept what independent clients are known to send, though the documentation forbids it
+    /// Accept what independent clients are known to send, though the documentation forbids it: signatures in DER, padded
+    /// base64, iat as a fraction or text, … (the table is in crates/herald-simulator/README.md)
     #[arg(long)]
     pub lenient: bool,
     /// Where simulated apps acknowledge what they got (the gateway's receipts address)
@@ -151,6 +155,9 @@ pub(crate) struct SimulateArgs {
     /// Treat a token of no known device as a device that is awake
     #[arg(long)]
     pub accept_unknown_tokens: bool,
+    /// What all that looks like chance follows from: tokens, losses, delays, percentages
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub seed: u64,
 }
 
 /// `herald send`

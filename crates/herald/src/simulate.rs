@@ -74,12 +74,14 @@ fn options(args: &SimulateArgs) -> Options {
         listen_ip: args.listen_ip,
         host: args.host.clone(),
         apns_port: args.apns_port,
+        apns_sandbox_port: args.apns_sandbox_port,
         fcm_port: args.fcm_port,
         control_port: args.control_port,
         apps: args.apps.iter().map(|app| spec(app)).collect(),
         dir: Some(args.dir.clone()),
         strict: !args.lenient,
         delay: Duration::from_millis(args.delay_ms),
+        seed: args.seed,
         ..Options::default()
     }
 }

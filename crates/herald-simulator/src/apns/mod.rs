@@ -4,11 +4,15 @@
 //! changes, GOAWAY with a reason) is not here.
 
 mod connection;
+mod keys;
 mod payload;
 mod reason;
 mod request;
+mod rules;
+mod throttle;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -16,10 +20,16 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
 use serde_json::json;
 
+use connection::Authority;
 pub(crate) use connection::Connection;
+pub use keys::{KeyChange, KeyError, KeySpec, KeyView};
+pub(crate) use keys::{Keyring, NewKey};
 use payload::Payload;
+pub(crate) use reason::status_of;
 use reason::{PushType, Reason};
 pub(crate) use request::is_device_token;
+pub use rules::{ApnsRules, DeviceRate, EnvironmentReason, Mismatch, OtherTeamReason, Storm};
+pub(crate) use throttle::Buckets;
 
 use crate::counters::Provider;
 use crate::device::{Form, Life, Push};
@@ -51,6 +61,17 @@ struct Accepted {
     kind: usize,
     /// `None`: nobody's, in a bench.
     push: Option<(Arc<Handset>, Push)>,
+    fate: Fate,
+}
+
+/// What becomes of a push that Apple takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Delivered,
+    /// Of no phone, though the answer is 200.
+    Dropped,
+    /// Delivered so many milliseconds later.
+    Delayed(u64),
 }
 
 /// Answers one request.
@@ -62,6 +83,8 @@ pub(crate) async fn answer(
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response, Broken> {
+    let rules = world.apns_rules();
+    let _busy = rules.as_ref().filter(|rules| rules.idle_close_ms > 0).map(|_| connection.line.busy());
     let (parts, body) = request.into_parts();
     let body = read_body(body).await;
     let token = request::device_token(parts.uri.path());
@@ -72,32 +95,56 @@ pub(crate) async fn answer(
     };
     let topic = parts.headers.get(&request::APNS_TOPIC).and_then(|topic| topic.to_str().ok()).unwrap_or_default();
     let script = world.faults.next(Subject { provider: Provider::Apns, token: &token, phone, topic });
-    let ending = decide(&world, &connection, &parts, &body, &owner, script.as_ref());
+    let asked = Asked { parts: &parts, body: &body, token: &token, owner: &owner };
+    let mut notes = Vec::new();
+    let ending = decide(&world, &connection, rules.as_deref(), &asked, script.as_ref(), &mut notes);
+    if let Some(rules) = rules.as_deref().filter(|rules| rules.errors_until_disconnect > 0) {
+        count_error(&world, &connection, rules, &ending);
+    }
     world.hold(script.as_ref().map_or(0, |script| script.delay_ms)).await;
 
     let kept = world.journal.is_kept() && !(world.accepts_unknown_tokens() && matches!(owner, Owner::Nobody));
     if kept {
         let (token, phone) = (token.into_owned(), phone.map(str::to_owned));
-        record(&world, parts, &body.unwrap_or_default(), token, phone, &ending, script.is_some());
+        let request = Kept { parts, body: body.unwrap_or_default(), token, phone, scripted: script.is_some(), notes };
+        record(&world, request, &ending);
     }
-    ending.finish(&connection.close, &world.stop).await
+    ending.finish(&connection.line, &world.stop).await
+}
+
+/// A request, and whose token it has.
+struct Asked<'a> {
+    parts: &'a Parts,
+    body: &'a Result<Bytes, BodyError>,
+    token: &'a str,
+    owner: &'a Owner,
+}
+
+/// Ends the connection after this answer, if there were too many errors.
+fn count_error(world: &World, connection: &Connection, rules: &ApnsRules, ending: &Ending) {
+    let Ending::Answer(answer) = ending else { return };
+    let weight = rules.weight(answer.status.as_u16(), &answer.reason);
+    if weight > 0 && connection.errs(weight, rules.errors_until_disconnect) {
+        world.counters.ended(Provider::Apns, "errors");
+        connection.line.leave();
+    }
 }
 
 /// The answer, with all that follows from it but the journal's entry.
 fn decide(
-    world: &World,
+    world: &Arc<World>,
     connection: &Connection,
-    parts: &Parts,
-    body: &Result<Bytes, BodyError>,
-    owner: &Owner,
+    rules: Option<&ApnsRules>,
+    asked: &Asked<'_>,
     script: Option<&Script>,
+    notes: &mut Vec<&'static str>,
 ) -> Ending {
+    let parts = asked.parts;
     let scripted = script.filter(|script| script.answers());
     let mut ending = None;
     if scripted.is_none_or(|script| script.process) {
-        let verdict = judge(world, connection, parts, body, owner);
-        ending = Some(match verdict {
-            Ok(accepted) => accept(world, connection, parts, accepted),
+        ending = Some(match judge(world, connection, rules, asked) {
+            Ok(accepted) => accept(world, connection, parts, accepted, notes),
             Err(refusal) => {
                 world.counters.refused(Provider::Apns, refusal.reason.word());
                 refuse(parts, &refusal)
@@ -109,14 +156,29 @@ fn decide(
         Some(script) if !matches!(&ending, Some(Ending::Answer(answer)) if !answer.status.is_success()) => {
             follow(world, parts, script)
         }
-        _ => ending.expect("without a script that answers there was a verdict"),
+        _ => ending.expect("without a script that answers there was a verdict").dressed(script),
     }
 }
 
-fn accept(world: &World, connection: &Connection, parts: &Parts, accepted: Accepted) -> Ending {
+fn accept(
+    world: &Arc<World>,
+    connection: &Connection,
+    parts: &Parts,
+    accepted: Accepted,
+    notes: &mut Vec<&'static str>,
+) -> Ending {
     world.counters.accepted(accepted.kind);
-    if let Some((handset, push)) = accepted.push {
-        world.deliver(&handset, push);
+    if accepted.kind == reason::MISSING_KIND {
+        notes.push("withoutPushType");
+    }
+    match (accepted.fate, accepted.push) {
+        (Fate::Delivered, Some((handset, push))) => world.deliver(&handset, push),
+        (Fate::Delayed(ms), Some((handset, push))) => {
+            notes.push("delayed");
+            deliver_later(world.clone(), ms, handset, push);
+        }
+        (Fate::Dropped, _) => notes.push("dropped"),
+        (Fate::Delivered | Fate::Delayed(_), None) => {}
     }
     let mut headers = HeaderMap::with_capacity(2);
     headers.insert(request::APNS_ID.clone(), message_id(parts));
@@ -124,7 +186,18 @@ fn accept(world: &World, connection: &Connection, parts: &Parts, accepted: Accep
         // Only the development environment answers with it.
         headers.insert("apns-unique-id", fresh_id());
     }
-    Ending::Answer(Answer { status: StatusCode::OK, reason: "".into(), headers, body: Bytes::new() })
+    Ending::Answer(Answer { status: StatusCode::OK, reason: "".into(), headers, body: Bytes::new(), shape: None })
+}
+
+fn deliver_later(world: Arc<World>, ms: u64, handset: Arc<Handset>, push: Push) {
+    let tasks = world.tasks.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            // The simulator ends; nobody looks at the phone any more.
+            () = world.stop.cancelled() => {}
+            () = tokio::time::sleep(Duration::from_millis(ms)) => world.deliver(&handset, push),
+        }
+    });
 }
 
 fn refuse(parts: &Parts, refusal: &Refusal) -> Ending {
@@ -153,6 +226,7 @@ fn follow(world: &World, parts: &Parts, script: &Script) -> Ending {
         world.counters.refused(Provider::Apns, &answer.reason);
     }
     answer.headers.entry(request::APNS_ID.clone()).or_insert_with(|| message_id(parts));
+    answer.dress(script);
     Ending::Answer(answer)
 }
 
@@ -169,33 +243,38 @@ fn fresh_id() -> HeaderValue {
 fn judge(
     world: &World,
     connection: &Connection,
-    parts: &Parts,
-    body: &Result<Bytes, BodyError>,
-    owner: &Owner,
+    rules: Option<&ApnsRules>,
+    asked: &Asked<'_>,
 ) -> Result<Accepted, Refusal> {
     if connection.is_wedged() {
         return Err(Reason::ExpiredProviderToken.into());
     }
-    let strict = world.strict();
+    let (parts, strict) = (asked.parts, world.strict());
     let checked = request::check(parts, strict)?;
     let bundle_id = reason::bundle_id(checked.topic);
-    let topic_app = world.apps.of_bundle_id(bundle_id).ok_or(Reason::BadTopic)?;
+    let topic = world.keys.topic(&world.apps, bundle_id).ok_or(Reason::BadTopic)?;
     let suffix = &checked.topic[bundle_id.len()..];
     if strict && checked.push_type.is_some_and(|push_type| push_type.suffix() != suffix) {
         return Err(Reason::BadTopic.into());
     }
-    let handset = whose(world, connection, owner)?;
-    if handset.is_some_and(|handset| handset.app != topic_app) {
+    let handset = whose(world, connection, asked.owner)?;
+    if handset.is_some_and(|handset| handset.app != topic.app) {
         return Err(Reason::DeviceTokenNotForTopic.into());
     }
+    let now = world.clock.secs();
+    let authority = Authority { apps: &world.apps, keys: &world.keys, rules, strict, now };
     let authorization = parts.headers.get(header::AUTHORIZATION);
-    if connection.authorize(authorization, &world.apps, world.clock.secs(), strict)? != topic_app {
-        return Err(Reason::TopicDisallowed.into());
+    connection.authorize(authorization, &authority, (bundle_id, topic.app, topic.since))?;
+    let (payload, push_type, fate) = check_payload(&checked, parts, asked.body, rules, strict)?;
+    if let Some(rate) = rules.and_then(|rules| rules.device_rate)
+        && !world.buckets.take(asked.token, rate, now)
+    {
+        return Err(Reason::TooManyRequests.into());
     }
-    let (payload, push_type) = check_payload(&checked, parts, body, strict)?;
     Ok(Accepted {
         kind: checked.push_type.map_or(reason::MISSING_KIND, PushType::kind),
         push: handset.map(|handset| (handset.clone(), arriving(world, &checked, &payload, push_type))),
+        fate,
     })
 }
 
@@ -214,13 +293,14 @@ fn whose<'a>(world: &World, connection: &Connection, owner: &'a Owner) -> Result
     }
 }
 
-/// The payload, and the push type it is treated as.
+/// The payload, the push type it is treated as, and what becomes of it.
 fn check_payload<'a>(
     checked: &request::Checked<'_>,
     parts: &Parts,
     body: &'a Result<Bytes, BodyError>,
+    rules: Option<&ApnsRules>,
     strict: bool,
-) -> Result<(Payload<'a>, PushType), Reason> {
+) -> Result<(Payload<'a>, PushType, Fate), Reason> {
     let limit = checked.push_type.unwrap_or(PushType::Alert).payload_limit();
     let body = match body {
         Ok(body) if body.len() > limit => return Err(Reason::PayloadTooLarge),
@@ -233,13 +313,30 @@ fn check_payload<'a>(
     if parts.headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Reason::PayloadEmpty);
     }
-    let payload = Payload::parse(body)?;
+    let push_type = checked.push_type;
+    let payload = match Payload::parse(body) {
+        Ok(payload) => payload,
+        // No phone could read it.
+        Err(_) if !strict => return Ok((Payload::default(), push_type.unwrap_or(PushType::Background), Fate::Dropped)),
+        Err(reason) => return Err(reason),
+    };
     let effect = payload.effect();
-    if strict && checked.push_type.is_some_and(|push_type| !payload::reflects(push_type, effect)) {
-        return Err(Reason::InvalidPushType);
-    }
     let guessed = if effect.interacts { PushType::Alert } else { PushType::Background };
-    Ok((payload, checked.push_type.unwrap_or(guessed)))
+    let mut fate = Fate::Delivered;
+    if push_type.is_some_and(|push_type| !payload::reflects(push_type, effect)) {
+        let usual = if strict { Mismatch::Error } else { Mismatch::Accept };
+        fate = match rules.and_then(|rules| rules.mismatch).unwrap_or(usual) {
+            Mismatch::Error => return Err(Reason::InvalidPushType),
+            Mismatch::Accept => Fate::Delivered,
+            Mismatch::Drop => Fate::Dropped,
+            Mismatch::DelayMs(ms) => Fate::Delayed(ms),
+        };
+    }
+    // Strictly, the request was refused already.
+    if push_type == Some(PushType::Background) && checked.priority == 10 {
+        fate = Fate::Dropped;
+    }
+    Ok((payload, push_type.unwrap_or(guessed), fate))
 }
 
 /// The push as the phone gets it.
@@ -263,31 +360,33 @@ fn arriving(world: &World, checked: &request::Checked<'_>, payload: &Payload<'_>
     }
 }
 
-fn record(
-    world: &World,
+/// A request for the journal.
+struct Kept {
     parts: Parts,
-    body: &Bytes,
+    body: Bytes,
     token: String,
     phone: Option<String>,
-    ending: &Ending,
     scripted: bool,
-) {
-    let (status, reason) = match ending {
-        Ending::Answer(answer) => (Some(answer.status.as_u16()), answer.reason.clone().into_owned()),
-        Ending::Fault(fault) => (None, fault.word().to_owned()),
-    };
+    notes: Vec<&'static str>,
+}
+
+fn record(world: &World, request: Kept, ending: &Ending) {
+    let (status, reason) = ending.outcome();
+    let Kept { parts, body, token, phone, scripted, notes } = request;
     world.journal.record(Recorded {
         micros: world.clock.micros(),
         provider: Provider::Apns,
         method: parts.method,
         // As the token, so that the token in it is found and cut.
         path: parts.uri.path().to_ascii_lowercase(),
+        uri: parts.uri,
         token,
         phone,
         headers: parts.headers,
-        body: if body.len() <= BODY_KEPT { body.clone() } else { Bytes::new() },
+        body: if body.len() <= BODY_KEPT { body } else { Bytes::new() },
         status,
         reason,
         scripted,
+        notes,
     });
 }

@@ -10,7 +10,7 @@ use super::reason::{PushType, Reason};
 use crate::contract::Contract;
 
 /// A payload, read as far as APNs and the phone's system do.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(crate) struct Payload<'a> {
     #[serde(borrow, default)]
     aps: Option<&'a RawValue>,

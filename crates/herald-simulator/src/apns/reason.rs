@@ -4,11 +4,67 @@
 
 use http::StatusCode;
 
-/// Why APNs refuses.
+/// All reasons of the wire with the status that each comes with. `BadEnvironmentKeyInToken` is what was seen,
+/// `…KeyIdInToken` what is documented.
+const TABLE: [(&str, StatusCode); 43] = [
+    ("BadCollapseId", StatusCode::BAD_REQUEST),
+    ("BadDeviceToken", StatusCode::BAD_REQUEST),
+    ("BadExpirationDate", StatusCode::BAD_REQUEST),
+    ("BadMessageId", StatusCode::BAD_REQUEST),
+    ("BadPriority", StatusCode::BAD_REQUEST),
+    ("BadTopic", StatusCode::BAD_REQUEST),
+    ("DeviceTokenNotForTopic", StatusCode::BAD_REQUEST),
+    ("DuplicateHeaders", StatusCode::BAD_REQUEST),
+    ("IdleTimeout", StatusCode::BAD_REQUEST),
+    ("InvalidPushType", StatusCode::BAD_REQUEST),
+    ("MissingDeviceToken", StatusCode::BAD_REQUEST),
+    ("MissingTopic", StatusCode::BAD_REQUEST),
+    ("PayloadEmpty", StatusCode::BAD_REQUEST),
+    ("TopicDisallowed", StatusCode::BAD_REQUEST),
+    ("BadCertificate", StatusCode::FORBIDDEN),
+    ("BadCertificateEnvironment", StatusCode::FORBIDDEN),
+    ("BadEnvironmentKeyIdInToken", StatusCode::FORBIDDEN),
+    ("BadEnvironmentKeyInToken", StatusCode::FORBIDDEN),
+    ("ExpiredProviderToken", StatusCode::FORBIDDEN),
+    ("Forbidden", StatusCode::FORBIDDEN),
+    ("InvalidProviderToken", StatusCode::FORBIDDEN),
+    ("MissingProviderToken", StatusCode::FORBIDDEN),
+    ("UnrelatedKeyIdInToken", StatusCode::FORBIDDEN),
+    ("BadPath", StatusCode::NOT_FOUND),
+    ("MethodNotAllowed", StatusCode::METHOD_NOT_ALLOWED),
+    ("ExpiredToken", StatusCode::GONE),
+    ("Unregistered", StatusCode::GONE),
+    ("PayloadTooLarge", StatusCode::PAYLOAD_TOO_LARGE),
+    ("TooManyProviderTokenUpdates", StatusCode::TOO_MANY_REQUESTS),
+    ("TooManyRequests", StatusCode::TOO_MANY_REQUESTS),
+    ("InternalServerError", StatusCode::INTERNAL_SERVER_ERROR),
+    ("ServiceUnavailable", StatusCode::SERVICE_UNAVAILABLE),
+    ("Shutdown", StatusCode::SERVICE_UNAVAILABLE),
+    // Broadcast, which is not simulated: for scripts.
+    ("FeatureNotEnabled", StatusCode::BAD_REQUEST),
+    ("MissingChannelId", StatusCode::BAD_REQUEST),
+    ("BadChannelId", StatusCode::BAD_REQUEST),
+    ("ChannelNotRegistered", StatusCode::BAD_REQUEST),
+    ("BadRequestParams", StatusCode::BAD_REQUEST),
+    ("BadRequestPayload", StatusCode::BAD_REQUEST),
+    ("MissingPushType", StatusCode::BAD_REQUEST),
+    ("CannotCreateChannelConfig", StatusCode::BAD_REQUEST),
+    ("TopicMismatch", StatusCode::FORBIDDEN),
+    ("Service Unavailable", StatusCode::SERVICE_UNAVAILABLE),
+];
+
+/// The status that a reason comes with; `None` if APNs has no such reason.
+pub(crate) fn status_of(word: &str) -> Option<StatusCode> {
+    TABLE.iter().find(|(reason, _)| *reason == word).map(|(_, status)| *status)
+}
+
+/// Why the simulator refuses of its own accord. Scripts know the other reasons too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
     BadCollapseId,
     BadDeviceToken,
+    BadEnvironmentKeyIdInToken,
+    BadEnvironmentKeyInToken,
     BadExpirationDate,
     BadMessageId,
     BadPath,
@@ -17,6 +73,7 @@ pub(crate) enum Reason {
     DeviceTokenNotForTopic,
     DuplicateHeaders,
     ExpiredProviderToken,
+    Forbidden,
     InvalidProviderToken,
     InvalidPushType,
     MethodNotAllowed,
@@ -26,36 +83,16 @@ pub(crate) enum Reason {
     PayloadEmpty,
     PayloadTooLarge,
     TooManyProviderTokenUpdates,
+    TooManyRequests,
     TopicDisallowed,
     Unregistered,
+    UnrelatedKeyIdInToken,
 }
 
 impl Reason {
     /// The HTTP status that it comes with.
     pub(crate) fn status(self) -> StatusCode {
-        match self {
-            Self::ExpiredProviderToken | Self::InvalidProviderToken | Self::MissingProviderToken => {
-                StatusCode::FORBIDDEN
-            }
-            Self::BadPath => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Unregistered => StatusCode::GONE,
-            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooManyProviderTokenUpdates => StatusCode::TOO_MANY_REQUESTS,
-            Self::BadCollapseId
-            | Self::BadDeviceToken
-            | Self::BadExpirationDate
-            | Self::BadMessageId
-            | Self::BadPriority
-            | Self::BadTopic
-            | Self::DeviceTokenNotForTopic
-            | Self::DuplicateHeaders
-            | Self::InvalidPushType
-            | Self::MissingDeviceToken
-            | Self::MissingTopic
-            | Self::PayloadEmpty
-            | Self::TopicDisallowed => StatusCode::BAD_REQUEST,
-        }
+        status_of(self.word()).expect("the table has every reason")
     }
 
     /// Its word on the wire.
@@ -63,6 +100,8 @@ impl Reason {
         match self {
             Self::BadCollapseId => "BadCollapseId",
             Self::BadDeviceToken => "BadDeviceToken",
+            Self::BadEnvironmentKeyIdInToken => "BadEnvironmentKeyIdInToken",
+            Self::BadEnvironmentKeyInToken => "BadEnvironmentKeyInToken",
             Self::BadExpirationDate => "BadExpirationDate",
             Self::BadMessageId => "BadMessageId",
             Self::BadPath => "BadPath",
@@ -71,6 +110,7 @@ impl Reason {
             Self::DeviceTokenNotForTopic => "DeviceTokenNotForTopic",
             Self::DuplicateHeaders => "DuplicateHeaders",
             Self::ExpiredProviderToken => "ExpiredProviderToken",
+            Self::Forbidden => "Forbidden",
             Self::InvalidProviderToken => "InvalidProviderToken",
             Self::InvalidPushType => "InvalidPushType",
             Self::MethodNotAllowed => "MethodNotAllowed",
@@ -80,8 +120,10 @@ impl Reason {
             Self::PayloadEmpty => "PayloadEmpty",
             Self::PayloadTooLarge => "PayloadTooLarge",
             Self::TooManyProviderTokenUpdates => "TooManyProviderTokenUpdates",
+            Self::TooManyRequests => "TooManyRequests",
             Self::TopicDisallowed => "TopicDisallowed",
             Self::Unregistered => "Unregistered",
+            Self::UnrelatedKeyIdInToken => "UnrelatedKeyIdInToken",
         }
     }
 }
@@ -162,6 +204,15 @@ mod tests {
         }
         assert_eq!(KINDS[MISSING_KIND], "missing");
         assert_eq!(PushType::parse(b"Alert"), None);
+    }
+
+    #[test]
+    fn a_reason_has_the_status_of_apple_s_table() {
+        assert_eq!(status_of("ExpiredToken"), Some(StatusCode::GONE));
+        assert_eq!(status_of("BadCertificateEnvironment"), Some(StatusCode::FORBIDDEN));
+        assert_eq!(status_of("Service Unavailable"), Some(StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(status_of("badTopic"), None);
+        assert_eq!(Reason::UnrelatedKeyIdInToken.status(), StatusCode::FORBIDDEN);
     }
 
     #[test]

@@ -26,6 +26,7 @@ const DEVICE_PATH: &str = "/3/device/";
 pub(super) struct Checked<'a> {
     pub(super) topic: &'a str,
     pub(super) push_type: Option<PushType>,
+    pub(super) priority: u8,
     /// Seconds since 1970; 0: now or never; `None`: as long as APNs likes.
     pub(super) expiration: Option<u64>,
     pub(super) collapse_id: Option<&'a [u8]>,
@@ -74,7 +75,7 @@ pub(super) fn check(parts: &Parts, strict: bool) -> Result<Checked<'_>, Reason> 
         return Err(Reason::BadCollapseId);
     }
     let expiration = expiration(headers)?;
-    let push_type = check_priority_and_type(headers, strict)?;
+    let (priority, push_type) = check_priority_and_type(headers, strict)?;
     let path = parts.uri.path();
     match path.strip_prefix(DEVICE_PATH) {
         None => return Err(Reason::BadPath),
@@ -83,10 +84,10 @@ pub(super) fn check(parts: &Parts, strict: bool) -> Result<Checked<'_>, Reason> 
         Some(token) if !is_device_token(token) => return Err(Reason::BadDeviceToken),
         Some(_) => {}
     }
-    Ok(Checked { topic, push_type, expiration, collapse_id })
+    Ok(Checked { topic, push_type, priority, expiration, collapse_id })
 }
 
-fn check_priority_and_type(headers: &HeaderMap, strict: bool) -> Result<Option<PushType>, Reason> {
+fn check_priority_and_type(headers: &HeaderMap, strict: bool) -> Result<(u8, Option<PushType>), Reason> {
     let priority = match headers.get(&APNS_PRIORITY).map(header::HeaderValue::as_bytes) {
         None | Some(b"10") => 10,
         Some(b"5") => 5,
@@ -101,7 +102,7 @@ fn check_priority_and_type(headers: &HeaderMap, strict: bool) -> Result<Option<P
     if strict && push_type == Some(PushType::Background) && priority == 10 {
         return Err(Reason::BadPriority);
     }
-    Ok(push_type)
+    Ok((priority, push_type))
 }
 
 fn expiration(headers: &HeaderMap) -> Result<Option<u64>, Reason> {

@@ -127,6 +127,7 @@ impl Refusal {
                     HeaderValue::from_static("text/html; charset=UTF-8"),
                 )]),
                 body: Bytes::from_static(page.as_bytes()),
+                shape: None,
             };
         }
         let mut details = Vec::new();

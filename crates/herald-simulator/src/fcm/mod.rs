@@ -15,7 +15,6 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use error::Refusal;
 use message::{Addressee, Message};
@@ -26,6 +25,7 @@ use crate::device::{Form, Push};
 use crate::exchange::{Answer, Broken, Ending, Response};
 use crate::faults::{Script, Subject};
 use crate::journal::{BODY_KEPT, Recorded};
+use crate::line::Line;
 use crate::listener::{BodyError, read_body};
 use crate::phones::{Owner, TokenKind};
 use crate::world::World;
@@ -62,11 +62,7 @@ fn route(parts: &Parts) -> Route<'_> {
 ///
 /// # Errors
 /// [`Broken`] if a script wants no answer.
-pub(crate) async fn answer(
-    world: Arc<World>,
-    close: CancellationToken,
-    request: Request<Incoming>,
-) -> Result<Response, Broken> {
+pub(crate) async fn answer(world: Arc<World>, line: Arc<Line>, request: Request<Incoming>) -> Result<Response, Broken> {
     let (parts, body) = request.into_parts();
     let body = read_body(body).await;
     let done = match route(&parts) {
@@ -77,10 +73,7 @@ pub(crate) async fn answer(
     world.hold(done.delay_ms).await;
     let Done { provider, ending, token, phone, kept, scripted, .. } = done;
     if kept && world.journal.is_kept() {
-        let (status, reason) = match &ending {
-            Ending::Answer(answer) => (Some(answer.status.as_u16()), answer.reason.clone().into_owned()),
-            Ending::Fault(fault) => (None, fault.word().to_owned()),
-        };
+        let (status, reason) = ending.outcome();
         // An assertion is a credential: what came to the token endpoint is not kept.
         let body = body.ok().filter(|body| body.len() <= BODY_KEPT && provider != Provider::Oauth);
         world.journal.record(Recorded {
@@ -88,6 +81,7 @@ pub(crate) async fn answer(
             provider,
             method: parts.method,
             path: parts.uri.path().to_owned(),
+            uri: parts.uri,
             token,
             phone,
             headers: parts.headers,
@@ -95,9 +89,10 @@ pub(crate) async fn answer(
             status,
             reason,
             scripted,
+            notes: Vec::new(),
         });
     }
-    ending.finish(&close, &world.stop).await
+    ending.finish(&line, &world.stop).await
 }
 
 /// A decided request, before its answer is sent.
@@ -142,7 +137,7 @@ fn oauth_done(world: &World, parts: &Parts, body: &Result<Bytes, BodyError>) -> 
             let made = script.reason.as_ref().map(|reason| json!({ "error": reason }));
             follow(world, Provider::Oauth, script, made.as_ref())
         }
-        None => Ending::Answer(oauth::mint(world, parts, body.as_deref().unwrap_or_default())),
+        None => Ending::Answer(oauth::mint(world, parts, body.as_deref().unwrap_or_default())).dressed(script.as_ref()),
     };
     let delay_ms = script.as_ref().map_or(0, |script| script.delay_ms);
     Done { delay_ms, scripted: script.is_some(), ..Done::new(Provider::Oauth, ending) }
@@ -173,7 +168,7 @@ fn send_done(world: &World, parts: &Parts, project: &str, body: &Result<Bytes, B
         Some(script) if !matches!(&ending, Some(Ending::Answer(answer)) if !answer.status.is_success()) => {
             follow(world, Provider::Fcm, script, error::scripted_body(script).as_ref())
         }
-        _ => ending.expect("without a script that answers there was a verdict"),
+        _ => ending.expect("without a script that answers there was a verdict").dressed(script.as_ref()),
     };
     let kept = !(world.accepts_unknown_tokens() && phone.is_none());
     let delay_ms = script.as_ref().map_or(0, |script| script.delay_ms);
@@ -184,7 +179,7 @@ fn accepted(name: &str) -> Ending {
     let mut headers = HeaderMap::with_capacity(1);
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json; charset=UTF-8"));
     let body = Bytes::from(format!("{{\n  \"name\": \"{name}\"\n}}\n"));
-    Ending::Answer(Answer { status: StatusCode::OK, reason: "".into(), headers, body })
+    Ending::Answer(Answer { status: StatusCode::OK, reason: "".into(), headers, body, shape: None })
 }
 
 /// All checks; the name of the accepted message.

@@ -9,7 +9,7 @@ use reqwest::RequestBuilder;
 
 use super::*;
 
-async fn reason(request: RequestBuilder) -> (u16, String) {
+pub(crate) async fn reason(request: RequestBuilder) -> (u16, String) {
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     if status == 200 {

@@ -39,6 +39,17 @@ async fn mistakes_are_named() {
         ("PATCH", "/phones/anna", json!({}), 404, "anna"),
         ("POST", "/script", json!({ "status": 9 }), 400, "status"),
         ("POST", "/script", json!([{ "fault": "shout" }]), 400, "shout"),
+        ("POST", "/script", json!({ "percent": 101 }), 400, "percent"),
+        ("POST", "/script", json!({ "delay": { "uniformMs": [2, 1] } }), 400, "uniformMs"),
+        ("PUT", "/settings", json!({ "delay": { "percentiles": {} } }), 400, "percentiles"),
+        ("PUT", "/settings", json!({ "apns": { "deviceRate": { "burst": 0, "refillSecs": 1 } } }), 400, "burst"),
+        ("PUT", "/settings", json!({ "apns": { "bust": 0 } }), 400, "bust"),
+        ("POST", "/outages", json!({ "provider": "apns", "mode": "close", "topic": "x" }), 400, "topic"),
+        ("POST", "/outages", json!({ "provider": "apns", "mode": "sulk" }), 400, "sulk"),
+        ("DELETE", "/outages?provider=wns", Value::Null, 400, "wns"),
+        ("POST", "/keys", json!({ "app": "nobody" }), 400, "nobody"),
+        ("PATCH", "/keys/NONE", json!({}), 404, "NONE"),
+        ("PUT", "/apps/nobody/topics/com.x", Value::Null, 400, "nobody"),
         ("GET", "/nothing", Value::Null, 404, "/nothing"),
     ] {
         let (answered, error) = call(&simulator, method, path, body).await;
@@ -91,4 +102,41 @@ async fn scripts_journal_counters_settings_and_reset_work_from_outside() {
     assert!(simulator.phones().is_empty() && simulator.journal().is_empty());
     assert_eq!(simulator.counters().accepted.len(), 0);
     assert_eq!(call(&simulator, "GET", "/settings", Value::Null).await.1["delayMs"], 0);
+}
+
+#[tokio::test]
+async fn an_operator_s_calls_work_from_outside() {
+    let simulator = start().await;
+    let outage = json!({ "provider": "apns", "mode": "unavailable", "retryAfterSecs": 3, "forMs": 600_000 });
+    let (_, running) = call(&simulator, "POST", "/outages", outage).await;
+    assert_eq!((&running[0]["mode"], &running[0]["retryAfterSecs"]), (&json!("unavailable"), &json!(3)));
+    let token = iphone(&simulator, "anna").token;
+    let client = client(&simulator);
+    assert_eq!(raw_push(&simulator, &client, &token, "n").send().await.unwrap().status(), 503);
+    assert_eq!(call(&simulator, "DELETE", "/outages?provider=apns", Value::Null).await.1, json!([]));
+    assert_eq!(raw_push(&simulator, &client, &token, "n").send().await.unwrap().status(), 200);
+    assert_eq!(call(&simulator, "DELETE", "/connections?provider=apns&how=goaway", Value::Null).await.0, 200);
+    assert_eq!(raw_push(&simulator, &client, &token, "n").send().await.unwrap().status(), 200);
+    assert_eq!(simulator.counters().connections["apns"], 2);
+
+    let spec = json!({ "app": MAIL, "topics": [MAIL_TOPIC], "environments": ["production"] });
+    let (_, key) = call(&simulator, "POST", "/keys", spec).await;
+    assert!(key["privateKey"].as_str().unwrap().contains("PRIVATE KEY"));
+    let path = format!("/keys/{}", key["keyId"].as_str().unwrap());
+    assert_eq!(call(&simulator, "PATCH", &path, json!({ "revoked": true })).await.1["revoked"], true);
+    let (_, keys) = call(&simulator, "GET", "/keys", Value::Null).await;
+    assert_eq!(keys.as_array().unwrap().len(), 3);
+    assert!(!keys.to_string().contains("PRIVATE"));
+    assert_eq!(call(&simulator, "PUT", &format!("/apps/{MAIL}/topics/com.x"), Value::Null).await.0, 200);
+
+    let apns = json!({ "mismatch": { "delayMs": 5 }, "storm": { "perMinute": 9, "refuseMs": 1 }, "idleCloseMs": 7 });
+    let (_, settings) = call(&simulator, "PUT", "/settings", json!({ "apns": apns, "otherCa": true })).await;
+    assert_eq!((&settings["apns"]["mismatch"]["delayMs"], &settings["otherCa"]), (&json!(5), &json!(true)));
+    // The rules are replaced as a whole.
+    let (_, settings) = call(&simulator, "PUT", "/settings", json!({ "apns": { "mismatch": "drop" } })).await;
+    let apns = &settings["apns"];
+    assert_eq!((&apns["mismatch"], &apns["storm"], &apns["idleCloseMs"]), (&json!("drop"), &Value::Null, &json!(0)));
+    call(&simulator, "POST", "/reset", Value::Null).await;
+    assert_eq!(call(&simulator, "GET", "/keys", Value::Null).await.1.as_array().unwrap().len(), 2);
+    assert_eq!(call(&simulator, "GET", "/settings", Value::Null).await.1["otherCa"], false);
 }

@@ -2,14 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod answers;
 mod apns;
+mod connections;
 mod control;
 mod fcm;
+mod keys;
+mod lenient;
+mod outages;
 mod phones;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use herald_simulator::{AppSpec, Credentials, Options, PhoneSpec, PhoneView, Platform, Simulator};
@@ -37,7 +43,22 @@ fn options() -> Options {
 }
 
 async fn start() -> Simulator {
-    Simulator::start(options()).await.unwrap()
+    start_with(options()).await
+}
+
+/// Starts with RSA keys that all tests share: to make some takes longer than most tests.
+async fn start_with(options: Options) -> Simulator {
+    static KEYS: LazyLock<[String; 2]> = LazyLock::new(|| {
+        std::array::from_fn(|_| {
+            let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+            json!({ "private_key": key.serialize_pem() }).to_string()
+        })
+    });
+    let dir = tempfile::tempdir().unwrap();
+    for (spec, key) in options.apps.iter().zip(KEYS.iter()) {
+        std::fs::write(dir.path().join(format!("{}.service-account.json", spec.app)), key).unwrap();
+    }
+    Simulator::start(Options { dir: Some(dir.path().to_owned()), ..options }).await.unwrap()
 }
 
 fn mail(simulator: &Simulator) -> Credentials {
