@@ -20,6 +20,7 @@ mod requests;
 mod simulator;
 mod world;
 
+mod answers;
 mod cli;
 mod demo;
 mod drain;

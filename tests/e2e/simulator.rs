@@ -47,7 +47,7 @@ impl Push {
 
 impl Simulator {
     /// Starts one with these apps; its credentials are in `folder`.
-    pub(crate) async fn start(folder: &Path, apps: &[&str]) -> Result<Self> {
+    pub(crate) async fn start(folder: &Path, apps: &[String]) -> Result<Self> {
         let mut builder = herald(env!("CARGO_BIN_EXE_herald"))
             .args(["simulate", "--apns-port", "0", "--fcm-port", "0", "--control-port", "0"])
             .arg("--dir")

@@ -36,7 +36,8 @@ pub(crate) async fn until<R: wait::Reached>(what: &str, look: impl AsyncFnMut() 
 /// What a test wants.
 pub(crate) struct Setup {
     workers: usize,
-    apps: Vec<&'static str>,
+    apps: Vec<String>,
+    one_producer: bool,
     worker: String,
     app: String,
     fallback: String,
@@ -57,7 +58,13 @@ impl Setup {
 
     /// Two apps, so that logins matter.
     pub(crate) fn two_apps(mut self) -> Self {
-        self.apps = vec![APP, OTHER];
+        self.apps = vec![APP.to_owned(), OTHER.to_owned()];
+        self
+    }
+
+    /// These apps instead of the one, all published for by one producer's login.
+    pub(crate) fn apps(mut self, apps: Vec<String>) -> Self {
+        (self.apps, self.one_producer) = (apps, true);
         self
     }
 
@@ -142,7 +149,8 @@ impl Setup {
         let mut producers = Vec::new();
         if let (2.., Some(broker)) = (self.apps.len(), &mut broker) {
             let may_publish = Permissions::new("^$", "^herald\\.requests$", "^$");
-            for app in &self.apps {
+            let producing = if self.one_producer { &self.apps[..1] } else { &self.apps[..] };
+            for app in producing {
                 producers.push(broker.add_user(app.split('.').next().unwrap_or("x"), &may_publish).await?);
             }
         }
@@ -189,7 +197,8 @@ impl Setup {
         );
         for (index, app) in self.apps.iter().enumerate() {
             let folder = simulator.folder().display();
-            let users = producers.get(index).map(|url| login(url)).into_iter().collect::<Vec<_>>();
+            let users: Vec<String> =
+                producers.get(index).or(producers.first()).map(|url| login(url)).into_iter().collect();
             let (apns, fcm) = (&described["apnsUrl"], &described["fcmUrl"]);
             let about = described["apps"]
                 .as_array()
@@ -292,7 +301,8 @@ impl World {
     pub(crate) fn of() -> Setup {
         Setup {
             workers: 1,
-            apps: vec![APP],
+            apps: vec![APP.to_owned()],
+            one_producer: false,
             worker: String::new(),
             app: String::new(),
             fallback: String::new(),

@@ -86,7 +86,7 @@ impl Client {
 
     /// Sends one push and brings back APNs' answer, whatever it is. Takes at most the configured `request_timeout`.
     ///
-    /// Three answers about our connection or token are healed first, once: see the crate's README.
+    /// Four answers about our connection or token are healed first, once: see the crate's README.
     ///
     /// # Errors
     /// [`Undelivered::NotSent`]: APNs surely did not process it. [`Undelivered::Unknown`]: it may have.
@@ -118,7 +118,7 @@ impl Client {
                             status = answer.status,
                             ?remedy,
                             connection,
-                            "APNs refuses our token; connection left"
+                            "APNs refuses our connection or token; connection left"
                         );
                     }
                     if remedy == Remedy::NewerToken {

@@ -9,6 +9,7 @@
 //! | 403 `ExpiredProviderToken` | the token is too old, or our clock is wrong | leave the connection; a newer token if the rules allow one |
 //! | 429 `TooManyProviderTokenUpdates` | the connection saw two tokens within 20 minutes | another connection, the same token |
 //! | 403 `UnrelatedKeyIdInToken` | the connection is bound to another key family | another connection, the same token |
+//! | 400 `IdleTimeout` | the connection had idled too long; the push was not processed | another connection, the same token |
 
 use herald_core::outcome::Answer;
 use serde::Deserialize;
@@ -28,15 +29,17 @@ struct Body<'a> {
     reason: std::borrow::Cow<'a, str>,
 }
 
-/// The remedy for an answer; none for all but three.
+/// The remedy for an answer; none for all but four.
 pub(crate) fn remedy(answer: &Answer) -> Option<Remedy> {
-    if !matches!(answer.status, 403 | 429) {
+    if !matches!(answer.status, 400 | 403 | 429) {
         return None;
     }
     let body: Body<'_> = serde_json::from_slice(&answer.body).ok()?;
     match (answer.status, body.reason.as_ref()) {
         (403, "ExpiredProviderToken") => Some(Remedy::NewerToken),
-        (429, "TooManyProviderTokenUpdates") | (403, "UnrelatedKeyIdInToken") => Some(Remedy::OtherConnection),
+        (429, "TooManyProviderTokenUpdates") | (403, "UnrelatedKeyIdInToken") | (400, "IdleTimeout") => {
+            Some(Remedy::OtherConnection)
+        }
         _ => None,
     }
 }
@@ -46,11 +49,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_answers_are_healed_and_no_other() {
+    fn four_answers_are_healed_and_no_other() {
         for (status, body, expected) in [
             (403, r#"{"reason":"ExpiredProviderToken"}"#, Some(Remedy::NewerToken)),
             (429, r#"{"reason":"TooManyProviderTokenUpdates"}"#, Some(Remedy::OtherConnection)),
             (403, r#"{"reason":"UnrelatedKeyIdInToken"}"#, Some(Remedy::OtherConnection)),
+            (400, r#"{"reason":"IdleTimeout"}"#, Some(Remedy::OtherConnection)),
+            (400, r#"{"reason":"BadDeviceToken"}"#, None),
             (403, r#"{"reason":"InvalidProviderToken"}"#, None),
             (429, r#"{"reason":"TooManyRequests"}"#, None),
             (400, r#"{"reason":"ExpiredProviderToken"}"#, None),
