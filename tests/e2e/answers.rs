@@ -40,10 +40,10 @@ const DEVICE: (u32, u32) = (5, 15);
 const TOAST: (u32, u32) = (10, 11);
 /// Perhaps it was processed.
 const LATER: (u32, u32) = (10, 15);
-/// A person must act.
-const PROBE: (u32, u32) = (30, 90);
-/// Google's default for a throttled project.
-const MINUTE: (u32, u32) = (60, 90);
+/// A person must act: when the pause ends, with a probe.
+const PROBE: (u32, u32) = (29, 31);
+/// Google's default for a throttled project: when the pause ends.
+const MINUTE: (u32, u32) = (59, 61);
 /// Not proven, or older than the token: after the mass-failure guard's window.
 const WINDOW: (u32, u32) = (300, 450);
 /// How long a fault of ours pauses at first.
@@ -167,8 +167,8 @@ const FCM: &[Columns] = &[
     (404, HTML,                              "",                     "misconfigured", "due",      PROBE,   "kept", OURS),
     (404, CUT_OFF,                           "",                     "misconfigured", "due",      PROBE,   "kept", OURS),
     (429, "QUOTA_EXCEEDED",                  "",                     "throttled",     "due",      MINUTE,  "kept", QUOTA),
-    (429, OF_PROJECT,                        "retry-after 120",      "throttled",     "due",      (120, 180), "kept", (119, 120)),
-    (429, OF_PROJECT,                        "retry-after in 100 s", "throttled",     "due",      (98, 150), "kept", (98, 100)),
+    (429, OF_PROJECT,                        "retry-after 120",      "throttled",     "due",      (119, 121), "kept", (119, 120)),
+    (429, OF_PROJECT,                        "retry-after in 100 s", "throttled",     "due",      (98, 101), "kept", (98, 100)),
     (429, OF_DEVICE,                         "retry-after 30",       "throttled",     "due",      (30, 33), "kept", NO),
     (429, OF_DEVICE,                         "",                     "throttled",     "due",      (60, 66), "kept", NO),
     (500, "INTERNAL",                        "",                     "unavailable",   "accepted", EARLY,   "kept", NO),

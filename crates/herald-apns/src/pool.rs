@@ -238,7 +238,7 @@ impl Pool {
         let mut state = self.lock();
         state.connecting = false;
         state.failed = state.failed.saturating_add(1);
-        let rest = backoff::delay(state.failed, backoff::random());
+        let rest = backoff::delay(state.failed, backoff::UNREACHABLE, backoff::random());
         state.not_before = Some(Instant::now() + rest);
         drop(state);
         self.changed.send_replace(());
@@ -278,7 +278,7 @@ impl Pool {
         };
         if state.slots.swap_remove(at).last_answer.is_none() {
             state.barren = state.barren.saturating_add(1);
-            let rest = backoff::delay(state.barren - 1, backoff::random());
+            let rest = backoff::delay(state.barren - 1, backoff::BARREN, backoff::random());
             state.not_before = Some(Instant::now() + rest);
         }
         drop(state);

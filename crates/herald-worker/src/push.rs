@@ -13,6 +13,7 @@ use herald_core::delivery::{Delivery, Event, Take, at_take};
 use herald_core::lane::DispatchQueue;
 use herald_core::outcome::Classified;
 use herald_core::push::{Context, Form};
+use herald_core::retry::HELD_SPREAD;
 use herald_core::time::Timestamp;
 use herald_store::Taken;
 use tokio::time::Instant;
@@ -25,9 +26,6 @@ use crate::way::Way;
 
 /// How long a delivery is held that this worker's configuration has no app or credentials for: perhaps it is only behind.
 const UNKNOWN_APP_HOLD: Duration = Duration::from_secs(15 * 60);
-/// What was held comes back spread over this long.
-const HOLD_SPREAD: Duration = Duration::from_secs(1);
-
 /// The clients keep the attempt's limit themselves, and know then whether the push was sent; this is the net below them.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -97,7 +95,7 @@ async fn attempt(way: &Way, taken: &Taken, lease: Lease) -> End {
         Take::Close(event) => return End::NotPushed(event),
         Take::Push(form) => form,
     };
-    let hold = |until: Timestamp| End::NotPushed(Event::Held(until.plus(HOLD_SPREAD.mul_f64(jitter(delivery)))));
+    let hold = |until: Timestamp| End::NotPushed(Event::Held(until.plus(HELD_SPREAD.mul_f64(jitter(delivery)))));
     let Some(app) = way.apps.get(&taken.notification.app) else {
         debug!(app.id = %taken.notification.app, "held: the app is not configured here");
         return hold(now.plus(UNKNOWN_APP_HOLD));
