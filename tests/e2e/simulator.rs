@@ -108,6 +108,11 @@ impl Simulator {
         self.call(reqwest::Method::DELETE, "/script", None).await.unwrap();
     }
 
+    /// All access tokens that were granted so far are refused from now on.
+    pub(crate) async fn revoke_access_tokens(&self) {
+        self.call(reqwest::Method::DELETE, "/access-tokens", None).await.unwrap();
+    }
+
     /// All pushes that came, oldest first.
     pub(crate) async fn pushes(&self) -> Vec<Push> {
         let journal = self.get(&format!("/journal?limit={ENTRIES}")).await.unwrap();

@@ -400,6 +400,16 @@ impl World {
         self.config = file;
     }
 
+    /// The configuration as it is.
+    pub(crate) fn configuration(&self) -> String {
+        std::fs::read_to_string(&self.config).unwrap()
+    }
+
+    /// Writes another; processes that are started from now on use it.
+    pub(crate) fn reconfigure(&self, toml: &str) {
+        std::fs::write(&self.config, toml).unwrap();
+    }
+
     /// Runs a command to its end.
     pub(crate) async fn herald(&self, args: &[&str]) -> Output {
         run(args, &self.env(), self.config.parent().expect("a file is in a folder")).await
