@@ -21,7 +21,9 @@ use tracing::{debug, error};
 
 use crate::budget::{Permit, Permits};
 use crate::lease::Lease;
+use crate::poison_for_tests::{self, Place};
 use crate::provider;
+use crate::watchdog::watched;
 use crate::way::Way;
 
 /// How long a delivery is held that this worker's configuration has no app or credentials for: perhaps it is only behind.
@@ -68,7 +70,7 @@ pub(crate) fn start(way: &Arc<Way>, taken: Vec<Taken>, permits: &mut Permits, le
         let way = Arc::clone(way);
         way.pushes.spawn({
             let way = Arc::clone(&way);
-            async move { push(&way, taken, permit, lease).await }
+            async move { watched("push", push(&way, taken, permit, lease)).await }
         });
     }
 }
@@ -123,6 +125,7 @@ async fn attempt(way: &Way, taken: &Taken, lease: Lease) -> End {
         receipt: &receipt,
         now,
     };
+    poison_for_tests::swallow(Place::Push, &taken.notification.content);
     let begun = Instant::now();
     let classified = provider::send(&app.settings, context, limit).await;
     End::Attempted(Attempted { form, at: now, took: begun.elapsed(), classified })
