@@ -10,7 +10,7 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_secs(1);
 /// The bound after connects that failed. Nothing of Apple's was used; who asks for a connection is slowed by the worker's
 /// breaker already, and a push must not wait a minute for a server that has come back.
-pub(crate) const UNREACHABLE: Duration = Duration::from_secs(8);
+pub(crate) const UNREACHABLE: Duration = Duration::from_secs(5);
 /// The bound after connections that gave no answer: opening and closing them is what Apple takes for an attack.
 pub(crate) const BARREN: Duration = Duration::from_secs(60);
 

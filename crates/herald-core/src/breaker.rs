@@ -7,7 +7,9 @@
 //! - at once on `unauthorized`, `misconfigured` and a provider-wide throttle: every further push would fare the same, and
 //!   a wrong key that is used on costs connections;
 //! - when at least [`MIN_FAILURES`] attempts in the last [`WINDOW`] failed as `unavailable`, `not sent` or `unknown`, and
-//!   they are half or more of all attempts.
+//!   they are half or more of all attempts;
+//! - when [`MIN_FAILURES`] attempts in the last [`WINDOW`] were answered as `unavailable` with none in between that proves the opposite: however
+//!   long all was well before, that is an outage. (Lost connections are not counted here: one takes all that was on it.)
 //!
 //! A `Retry-After` is a floor of the open, that of answers to pushes that were still in flight too. One answer with a
 //! `Retry-After` does not trip it: that is one front end's word about one push, which waits by itself.
@@ -46,6 +48,8 @@ pub enum Breaker {
         good: u32,
         /// Attempts in it that do not.
         bad: u32,
+        /// `unavailable` answers in it since the last attempt that proves that the provider works.
+        run: u32,
     },
     /// Sending nothing.
     Open {
@@ -147,7 +151,7 @@ fn sign(outcome: Outcome) -> Sign {
 impl Breaker {
     /// A breaker that has seen nothing yet.
     pub const fn new(now: Timestamp) -> Self {
-        Self::Closed { since: now, good: 0, bad: 0 }
+        Self::Closed { since: now, good: 0, bad: 0, run: 0 }
     }
 
     /// Asks for leave to send one push; a probe is counted as in flight.
@@ -187,23 +191,23 @@ impl Breaker {
                 None
             }
             (Sign::Bad(after), Self::Probing { .. }) => Some(self.open(Trip::Unavailable, after, now, longest)),
-            (Sign::Good, Self::Closed { since, good, bad }) => {
-                let (since, good, bad) = Self::counted(since, good, bad, now);
-                *self = Self::Closed { since, good: good + 1, bad };
+            (Sign::Good, Self::Closed { since, good, bad, .. }) => {
+                *self = match now.since(since) > WINDOW {
+                    true => Self::Closed { since: now, good: 1, bad: 0, run: 0 },
+                    false => Self::Closed { since, good: good + 1, bad, run: 0 },
+                };
                 None
             }
-            (Sign::Bad(after), Self::Closed { since, good, bad }) => {
-                let (since, good, bad) = Self::counted(since, good, bad, now);
+            (Sign::Bad(after), Self::Closed { since, good, bad, run }) => {
+                let over = now.since(since) > WINDOW;
+                let (since, good, bad, run) = if over { (now, 0, 0, 0) } else { (since, good, bad, run) };
                 let bad = bad + 1;
-                *self = Self::Closed { since, good, bad };
-                (bad >= MIN_FAILURES && bad >= good).then(|| self.open(Trip::Unavailable, after, now, longest))
+                let run = run + u32::from(matches!(outcome, Outcome::Unavailable { .. }));
+                *self = Self::Closed { since, good, bad, run };
+                let trips = run >= MIN_FAILURES || (bad >= MIN_FAILURES && bad >= good);
+                trips.then(|| self.open(Trip::Unavailable, after, now, longest))
             }
         }
-    }
-
-    /// The counts of the window that `now` is in.
-    fn counted(since: Timestamp, good: u32, bad: u32, now: Timestamp) -> (Timestamp, u32, u32) {
-        if now.since(since) > WINDOW { (now, 0, 0) } else { (since, good, bad) }
     }
 
     /// Opens it for this reason; also used when the mass-failure guard trips. The length is `after`, if the provider named
@@ -285,9 +289,21 @@ mod tests {
             assert_eq!(mostly_good.observe(Outcome::Accepted, at(1), HOUR), None);
         }
         for _ in 0..19 {
-            assert_eq!(mostly_good.observe(BAD, at(1), HOUR), None);
+            assert_eq!(mostly_good.observe(Outcome::Unknown, at(1), HOUR), None);
         }
-        assert!(mostly_good.observe(BAD, at(1), HOUR).is_some());
+        assert!(mostly_good.observe(Outcome::Unknown, at(1), HOUR).is_some());
+    }
+
+    #[test]
+    fn ten_answers_of_trouble_in_a_row_trip_it_however_long_all_was_well() {
+        let mut breaker = Breaker::new(at(0));
+        for _ in 0..1_000 {
+            assert_eq!(breaker.observe(Outcome::Accepted, at(1), HOUR), None);
+        }
+        for outcome in [BAD, Outcome::Accepted].repeat(30).into_iter().chain([BAD; 9]) {
+            assert_eq!(breaker.observe(outcome, at(1), HOUR), None);
+        }
+        assert_eq!(breaker.observe(BAD, at(1), HOUR), Some((Trip::Unavailable, at(2))));
     }
 
     #[test]
