@@ -8,7 +8,7 @@
 //! | G2 the person is told | [`spine`] |
 //! | G3 no needless toast | [`spine`], [`receipts`], [`faults`] |
 //! | G4 duplicates bounded | [`spine`], [`faults`], [`drain`] |
-//! | G5 our fault never costs the user's device | [`providers`] |
+//! | G5 our fault never costs the user's device | [`providers`], [`our_fault`], [`answers`] |
 //! | G6 poison is parked | [`malformed`], [`poison`] |
 //! | G7 high is high | [`lanes`] |
 //! | G8 tenants are apart | [`malformed`] |
@@ -20,6 +20,7 @@ mod requests;
 mod simulator;
 mod world;
 
+mod answers;
 mod cli;
 mod dead;
 mod demo;
@@ -30,6 +31,7 @@ mod faults;
 mod lanes;
 mod malformed;
 mod migrate;
+mod our_fault;
 mod poison;
 mod providers;
 mod receipts;

@@ -1,4 +1,7 @@
-//! Suspects: a request that was delivered often and never acknowledged is done by a child process; nobody waits for it.
+//! Poison: work that panics, that ends the process or that never ends is done alone, parked with its reason, and its
+//! neighbours are delivered (G6). A request or delivery that was only unlucky is done alone too, and succeeds.
+//!
+//! The binary is built with the feature `poison-for-tests`, by which a marked request does such things; `./test` sees to it.
 
 use herald_harness::amqp::{self, properties};
 use lapin::options::BasicGetOptions;
@@ -6,7 +9,11 @@ use lapin::types::AMQPValue;
 use serde_json::json;
 
 use crate::requests;
-use crate::world::{APP, Setup, World, until};
+use crate::world::{APP, LIMIT, Setup, World, until};
+
+/// A worker that dies is started again so often at most. Three deaths make work suspect; no more are needed.
+const DEATHS: usize = 3;
+const NEIGHBOURS: [&str; 6] = ["anna", "bert", "cora", "dora", "emil", "fred"];
 
 /// What workers that die with the message in hand leave behind: a message that was delivered and not acknowledged.
 async fn deliver_and_die(url: &str, key: &str) -> Option<i64> {
@@ -110,4 +117,117 @@ async fn pushed_by_a_child_process(setup: Setup) {
     );
     world.all_closed().await;
     world.finish().await;
+}
+
+/// What workers say that are killed by their work, and those who see it.
+fn poisoned(setup: Setup) -> Setup {
+    let mut setup = setup.workers(0).worker("lease_secs = 6\nattempt_timeout_secs = 2\ndrain_secs = 10");
+    for said in ["panicked", "parked", "poison", "killed a child process", "ended badly", "a step hangs"] {
+        setup = setup.allow(said);
+    }
+    setup
+}
+
+/// Is the poison parked: as a dead letter if it never became a delivery, else as a failed delivery?
+async fn is_parked(world: &World, place: &str) -> bool {
+    match place {
+        "intake" => world.store().dead_count().await.is_ok_and(|count| count == 1),
+        _ => world.state("poison", "poison").await.is_some_and(|state| state == "failed"),
+    }
+}
+
+/// Starts workers again as they die, as a supervisor does, until the poison is parked; how many died.
+async fn supervise(world: &mut World, place: &str) -> usize {
+    let mut deaths = 0;
+    let parked = async {
+        while !is_parked(world, place).await {
+            deaths += world.bury_dead().await;
+            if world.workers.is_empty() && world.add_worker().await.is_err() {
+                // It died before it could say that it is ready.
+                deaths += 1;
+            }
+            assert!(deaths <= DEATHS, "the work kills one worker after the other");
+        }
+    };
+    tokio::time::timeout(2 * LIMIT, parked).await.expect("the poison is parked");
+    deaths + world.bury_dead().await
+}
+
+async fn poison_is_parked(setup: Setup, deed: &str, place: &str) {
+    let mut world = poisoned(setup).allow("panicked at").start().await;
+    for user in NEIGHBOURS.iter().chain(&["poison"]) {
+        world.phone(user, json!({ "platform": "ios", "ackLossPercent": 100 })).await;
+    }
+    let mut poison = requests::raw(APP, "poison");
+    poison["appNotificationId"] = format!("herald-test:{deed}:{place}").into();
+    let (before, after) = NEIGHBOURS.split_at(3);
+    for user in before {
+        world.publish("beside", &requests::raw(APP, user)).await;
+    }
+    world.publish("poison", &poison).await;
+    for user in after {
+        world.publish("beside", &requests::raw(APP, user)).await;
+    }
+    let deaths = supervise(&mut world, place).await;
+    assert_eq!(deaths, if deed == "panic" { 0 } else { DEATHS }, "a panic kills nobody, anything else three workers");
+    if place == "intake" {
+        let letter = world.store().dead_list(1, None).await.unwrap().remove(0);
+        assert_eq!((letter.reason_code.as_str(), letter.message_id.as_deref()), ("poison", Some("poison")));
+        assert!(!letter.fix.is_empty());
+    }
+    if world.workers.is_empty() {
+        world.add_worker().await.unwrap();
+    }
+    for user in NEIGHBOURS {
+        world.reaches(user, "beside", "accepted").await;
+        let arrived = world.simulator.count(user, "rawsDelivered").await;
+        // Each death may repeat what was in flight on it (G4), and nothing else may.
+        assert!((1..=1 + deaths as u64).contains(&arrived), "{arrived} pushes to {user}, at {deaths} deaths");
+    }
+    assert_eq!(world.simulator.count("poison", "rawsDelivered").await, 0);
+    world.publish("afterwards", &requests::raw(APP, "anna")).await;
+    world.reaches("anna", "afterwards", "accepted").await;
+    world.all_closed().await;
+    assert_eq!(world.bury_dead().await, 0, "no worker dies of what is parked");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_request_that_panics_is_parked_and_kills_nobody() {
+    poison_is_parked(World::of(), "panic", "intake").await;
+}
+
+#[tokio::test]
+async fn a_request_that_aborts_its_process_is_parked_after_three_deaths() {
+    poison_is_parked(World::of(), "abort", "intake").await;
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_parked_after_three_deaths() {
+    poison_is_parked(World::of(), "loop", "intake").await;
+}
+
+#[tokio::test]
+async fn a_delivery_that_panics_is_parked_and_kills_nobody() {
+    poison_is_parked(World::of(), "panic", "push").await;
+}
+
+#[tokio::test]
+async fn a_delivery_that_aborts_its_process_is_parked_after_three_deaths() {
+    poison_is_parked(World::of(), "abort", "push").await;
+}
+
+#[tokio::test]
+async fn a_delivery_that_never_ends_is_parked_after_three_deaths() {
+    poison_is_parked(World::of(), "loop", "push").await;
+}
+
+#[tokio::test]
+async fn on_files_too_a_request_that_aborts_its_process_is_parked() {
+    poison_is_parked(World::of().on_files(), "abort", "intake").await;
+}
+
+#[tokio::test]
+async fn on_files_too_a_delivery_that_aborts_its_process_is_parked() {
+    poison_is_parked(World::of().on_files(), "abort", "push").await;
 }

@@ -47,7 +47,7 @@ impl Push {
 
 impl Simulator {
     /// Starts one with these apps; its credentials are in `folder`.
-    pub(crate) async fn start(folder: &Path, apps: &[&str]) -> Result<Self> {
+    pub(crate) async fn start(folder: &Path, apps: &[String]) -> Result<Self> {
         let mut builder = herald(env!("CARGO_BIN_EXE_herald"))
             .args(["simulate", "--apns-port", "0", "--fcm-port", "0", "--control-port", "0"])
             .arg("--dir")
@@ -106,6 +106,11 @@ impl Simulator {
     /// Takes all scripted answers away.
     pub(crate) async fn no_script(&self) {
         self.call(reqwest::Method::DELETE, "/script", None).await.unwrap();
+    }
+
+    /// All access tokens that were granted so far are refused from now on.
+    pub(crate) async fn revoke_access_tokens(&self) {
+        self.call(reqwest::Method::DELETE, "/access-tokens", None).await.unwrap();
     }
 
     /// All pushes that came, oldest first.

@@ -8,15 +8,18 @@ use std::time::Duration;
 
 /// The bound after the first failure.
 const FIRST: Duration = Duration::from_secs(1);
-/// The bound never exceeds this.
-const MOST: Duration = Duration::from_secs(60);
+/// The bound after connects that failed. Nothing of Apple's was used; who asks for a connection is slowed by the worker's
+/// breaker already, and a push must not wait a minute for a server that has come back.
+pub(crate) const UNREACHABLE: Duration = Duration::from_secs(5);
+/// The bound after connections that gave no answer: opening and closing them is what Apple takes for an attack.
+pub(crate) const BARREN: Duration = Duration::from_secs(60);
 
-/// The wait after `failures` in a row: between zero and `FIRST` · 2^(failures−1), at most `MOST`. `random` picks the point.
-pub(crate) fn delay(failures: u32, random: u64) -> Duration {
+/// The wait after `failures` in a row: between zero and `FIRST` · 2^(failures−1), at most `most`. `random` picks the point.
+pub(crate) fn delay(failures: u32, most: Duration, random: u64) -> Duration {
     let Some(doublings) = failures.checked_sub(1) else {
         return Duration::ZERO;
     };
-    let bound = FIRST.saturating_mul(1u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(MOST);
+    let bound = FIRST.saturating_mul(1u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(most);
     let millis = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
     Duration::from_millis(random % (millis + 1))
 }
@@ -32,7 +35,7 @@ mod tests {
 
     #[test]
     fn the_bound_doubles_from_one_second_to_sixty() {
-        let longest = |failures| (0..200_000).step_by(7).map(|r| delay(failures, r)).max().unwrap();
+        let longest = |failures| (0..200_000).step_by(7).map(|r| delay(failures, BARREN, r)).max().unwrap();
         assert_eq!(longest(0), Duration::ZERO);
         for (failures, bound) in [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (40, 60)] {
             let longest = longest(failures);

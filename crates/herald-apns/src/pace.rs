@@ -5,10 +5,10 @@
 //!
 //! | after | no connect for |
 //! | --- | --- |
-//! | a connect failed, n in a row | the back-off of n ([`backoff::delay`]) |
+//! | a connect failed, n in a row | the back-off of n ([`backoff::delay`]), [`backoff::UNREACHABLE`] at most |
 //! | a connection ended that never answered, n in a row | the back-off of n − 1: a server may refuse one stream and close |
 //! | a GOAWAY with ENHANCE_YOUR_CALM, n in a row | the back-off of n |
-//! | `per_minute` connects within 60 s | the rest of the 60 s |
+//! | `per_minute` connects within 60 s that did not fail | the rest of the 60 s |
 //!
 //! An answer forgets all but the last. Never sleeps: it only says yes or no.
 
@@ -25,7 +25,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Pace {
     per_minute: usize,
-    /// When the connects of the last minute began; never more than `per_minute`.
+    /// When the connects of the last minute began that have not failed; never more than `per_minute`.
     begun: VecDeque<Instant>,
     /// Connects that failed, and GOAWAYs that asked for calm, since the last answer.
     failed: u32,
@@ -53,16 +53,24 @@ impl Pace {
         self.is_spent(now)
     }
 
-    /// A connect failed, or the server asks for calm. Returns how long there will be none.
+    /// The connect that began last failed. Returns how long there will be none. It doesn't count in its minute: an outage
+    /// must not use up what its end needs.
     pub(crate) fn failed(&mut self, now: Instant, random: u64) -> Duration {
+        self.begun.pop_back();
         self.failed = self.failed.saturating_add(1);
-        self.rest(now, backoff::delay(self.failed, random))
+        self.rest(now, backoff::delay(self.failed, backoff::UNREACHABLE, random))
+    }
+
+    /// The server asks for calm.
+    pub(crate) fn calmed(&mut self, now: Instant, random: u64) {
+        self.failed = self.failed.saturating_add(1);
+        self.rest(now, backoff::delay(self.failed, backoff::BARREN, random));
     }
 
     /// A connection ended that never answered.
     pub(crate) fn barren(&mut self, now: Instant, random: u64) {
         self.barren = self.barren.saturating_add(1);
-        self.rest(now, backoff::delay(self.barren - 1, random));
+        self.rest(now, backoff::delay(self.barren - 1, backoff::BARREN, random));
     }
 
     /// An answer came: the server is well.
@@ -123,6 +131,17 @@ mod tests {
         assert!(rest > Duration::ZERO && !pace.may_begin(now) && pace.may_begin(now + rest));
         pace.answered();
         assert!(pace.may_begin(now));
+    }
+
+    #[test]
+    fn connects_that_failed_leave_the_minute_to_those_that_did_not() {
+        let now = Instant::now();
+        let mut pace = Pace::new(2);
+        for _ in 0..10 {
+            pace.begin(now);
+            pace.failed(now, 0);
+        }
+        assert!(pace.may_begin(now) && !pace.begin(now) && pace.may_begin(now) && pace.begin(now));
     }
 
     #[test]

@@ -302,7 +302,7 @@ impl Pool {
 
     /// The server asks for calm: no connect for a while.
     pub(crate) fn calm(&self) {
-        self.lock().pace.failed(Instant::now(), backoff::random());
+        self.lock().pace.calmed(Instant::now(), backoff::random());
     }
 
     /// A connection is gone.

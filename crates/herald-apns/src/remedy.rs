@@ -10,6 +10,7 @@
 //! | 403 `InvalidProviderToken` | a wrong key; or our clock was wrong when the token was minted, and has been set since | nothing; or a token of the mended clock, on new connections |
 //! | 429 `TooManyProviderTokenUpdates` | the connection saw two tokens within 20 minutes | another connection, the same token |
 //! | 403 `UnrelatedKeyIdInToken` | the connection is bound to another key family | another connection, the same token |
+//! | 400 `IdleTimeout` | the connection had idled too long; the push was not processed | another connection, the same token |
 
 use herald_core::outcome::Answer;
 use serde::Deserialize;
@@ -41,16 +42,18 @@ struct Body<'a> {
     reason: std::borrow::Cow<'a, str>,
 }
 
-/// The remedy for an answer; none for all but four.
+/// The remedy for an answer; none for all but five.
 pub(crate) fn remedy(answer: &Answer) -> Option<Remedy> {
-    if !matches!(answer.status, 403 | 429) {
+    if !matches!(answer.status, 400 | 403 | 429) {
         return None;
     }
     let body: Body<'_> = serde_json::from_slice(&answer.body).ok()?;
     match (answer.status, body.reason.as_ref()) {
         (403, "ExpiredProviderToken") => Some(Remedy::NewerToken),
         (403, "InvalidProviderToken") => Some(Remedy::TokenOfMendedClock),
-        (429, "TooManyProviderTokenUpdates") | (403, "UnrelatedKeyIdInToken") => Some(Remedy::OtherConnection),
+        (429, "TooManyProviderTokenUpdates") | (403, "UnrelatedKeyIdInToken") | (400, "IdleTimeout") => {
+            Some(Remedy::OtherConnection)
+        }
         _ => None,
     }
 }
@@ -60,12 +63,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn four_answers_have_a_remedy_and_no_other() {
+    fn five_answers_have_a_remedy_and_no_other() {
         for (status, body, expected) in [
             (403, r#"{"reason":"ExpiredProviderToken"}"#, Some(Remedy::NewerToken)),
             (429, r#"{"reason":"TooManyProviderTokenUpdates"}"#, Some(Remedy::OtherConnection)),
             (403, r#"{"reason":"UnrelatedKeyIdInToken"}"#, Some(Remedy::OtherConnection)),
             (403, r#"{"reason":"InvalidProviderToken"}"#, Some(Remedy::TokenOfMendedClock)),
+            (400, r#"{"reason":"IdleTimeout"}"#, Some(Remedy::OtherConnection)),
+            (400, r#"{"reason":"BadDeviceToken"}"#, None),
             (403, r#"{"reason":"Forbidden"}"#, None),
             (429, r#"{"reason":"TooManyRequests"}"#, None),
             (400, r#"{"reason":"ExpiredProviderToken"}"#, None),

@@ -15,11 +15,11 @@
 //! | sending | raw accepted, not owed; alert or state accepted | accepted | – | – |
 //! | sending | toast accepted | toasted | – | – |
 //! | sending | gone, proven | gone, and the subscription ends | – | – |
-//! | sending | gone, stale or unproven | due | as it was | after the guard's window |
+//! | sending | gone, stale or unproven | due | as it was | after the guard's window, or the open breaker's end |
 //! | sending | invalid: raw that is owed a toast | due | toast | now |
 //! | sending | invalid: anything else | failed | – | – |
 //! | sending | throttled for the device: raw that is owed a toast | due | toast | now + 10 s (rule 4) |
-//! | sending | throttled, unavailable, misconfigured, unauthorized, not sent, unknown | due | toast if the deadline comes first | the earlier of retry and deadline |
+//! | sending | throttled, unavailable, misconfigured, unauthorized, not sent, unknown | due | toast if the deadline comes first | the earlier of retry (or the open breaker's end) and deadline |
 //! | sending | lease over before the push | due | as it was | now |
 //! | sending | held: provider paused, breaker open, app over its rate | due | as it was | when the hold ends |
 //! | sending | found expired, or the subscription ended | expired, withdrawn | – | – |
@@ -215,6 +215,8 @@ pub enum Event {
         verdict: Option<Verdict>,
         /// Entropy for the retry, in `0.0..1.0`.
         jitter: f64,
+        /// Until when the breaker of the whole provider is open, if it is: then this failure is none of the delivery's.
+        open_until: Option<Timestamp>,
     },
     /// Too little of the lease was left for a whole attempt, so nothing was pushed.
     LeaseOver,
@@ -275,8 +277,10 @@ pub fn step(delivery: &Delivery, event: Event, now: Timestamp) -> Result<Step, I
             closed(delivery, State::Withdrawn, vec![Tell::Withdrawn])
         }
         Event::Expired if open => closed(delivery, State::Expired, vec![Tell::Expired]),
-        Event::Attempted { form, outcome, verdict, jitter } if taken => {
-            attempted(delivery, form, outcome, verdict, jitter, now)
+        Event::Attempted { form, outcome, verdict, jitter, open_until } if taken => {
+            let attempts = delivery.attempts.saturating_add(1);
+            let again_at = retry::again_at(outcome, attempts, jitter, open_until, now);
+            attempted(delivery, form, outcome, verdict, again_at, now)
         }
         Event::LeaseOver if taken => due(delivery, delivery.form, now, now),
         Event::Held(until) if taken => held(delivery, until.max(now)),
@@ -297,21 +301,18 @@ fn attempted(
     form: Form,
     outcome: Outcome,
     verdict: Option<Verdict>,
-    jitter: f64,
+    again_at: Timestamp,
     now: Timestamp,
 ) -> Step {
     let raw_owed = form == Form::Raw && delivery.fallback_delay.is_some();
-    let retry = |outcome| {
-        let wait = retry::wait(outcome, delivery.attempts.saturating_add(1), jitter).unwrap_or_default();
-        due(delivery, form, now.plus(wait), now)
-    };
+    let retry = || due(delivery, form, again_at, now);
     match outcome {
         Outcome::Accepted => accepted(delivery, form, now),
         Outcome::Gone { .. } => match verdict {
             Some(Verdict::Dead) => {
                 Step { prune: true, ..closed(delivery, State::Gone, vec![Tell::Gone, Tell::SubscriptionEnded]) }
             }
-            Some(Verdict::Stale | Verdict::Unproven) | None => retry(outcome),
+            Some(Verdict::Stale | Verdict::Unproven) | None => retry(),
         },
         Outcome::Invalid if raw_owed => toast_at(delivery, now),
         Outcome::Invalid => failed(delivery, Failure::Invalid),
@@ -324,7 +325,7 @@ fn attempted(
         | Outcome::Misconfigured
         | Outcome::Unauthorized
         | Outcome::NotSent
-        | Outcome::Unknown => retry(outcome),
+        | Outcome::Unknown => retry(),
     }
 }
 

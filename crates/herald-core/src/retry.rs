@@ -15,14 +15,25 @@
 //! | gone, not proven | 5 min | – | 5 min | the mass-failure guard's window ([`crate::prune`]) |
 //!
 //! A `Retry-After` is a floor and is honoured up to an hour.
+//!
+//! **While the provider's breaker is open** the failure is no word about this delivery, and none of these waits grows: it is
+//! tried when the breaker lets probes go, as all that was held meanwhile, so that a backlog is gone seconds after a provider
+//! has come back. Only a floor of its own ([`again_at`]) can keep it longer.
 
 use std::time::Duration;
 
 use crate::outcome::{Outcome, Scope};
 use crate::prune::WINDOW;
+use crate::time::Timestamp;
 
 /// The longest wait that a provider's `Retry-After` can ask for.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3_600);
+
+/// What a breaker held comes back spread over this long.
+pub const HELD_SPREAD: Duration = Duration::from_secs(1);
+
+/// What may have been processed is not sent again sooner.
+const UNKNOWN_FLOOR: Duration = Duration::from_secs(10);
 
 const MAX_WAIT: Duration = Duration::from_secs(15 * 60);
 
@@ -34,7 +45,7 @@ pub fn wait(outcome: Outcome, attempts: u16, jitter: f64) -> Option<Duration> {
     let (first, most, floor) = match outcome {
         Outcome::Accepted | Outcome::Invalid => return None,
         Outcome::NotSent => (Duration::from_secs(1), Duration::from_secs(60), None),
-        Outcome::Unknown => (Duration::from_secs(10), MAX_WAIT, Some(Duration::from_secs(10))),
+        Outcome::Unknown => (UNKNOWN_FLOOR, MAX_WAIT, Some(UNKNOWN_FLOOR)),
         Outcome::Unavailable { after } => (Duration::from_secs(2), MAX_WAIT, after),
         Outcome::Throttled { scope: Scope::Device, after } => (Duration::from_secs(10), MAX_WAIT, after),
         Outcome::Throttled { scope: Scope::Provider, after } => {
@@ -50,6 +61,31 @@ pub fn wait(outcome: Outcome, attempts: u16, jitter: f64) -> Option<Duration> {
     let floor = floor.unwrap_or_default().min(MAX_RETRY_AFTER);
     // Above a floor the jitter only adds: coming back early is what the provider asked us not to do.
     Some(if spread < floor { floor.saturating_add(floor.mul_f64(jitter.clamp(0.0, 1.0) * 0.1)) } else { spread })
+}
+
+/// When to try again after an attempt that came to `outcome`. `open_until`: until when the breaker of the whole provider is
+/// open, if it is.
+pub fn again_at(
+    outcome: Outcome,
+    attempts: u16,
+    jitter: f64,
+    open_until: Option<Timestamp>,
+    now: Timestamp,
+) -> Timestamp {
+    let alone = now.plus(wait(outcome, attempts, jitter).unwrap_or_default());
+    let Some(until) = open_until else { return alone };
+    let floor = match outcome {
+        Outcome::Unavailable { after } => after.unwrap_or_default(),
+        // As long as a late answer could still come.
+        Outcome::Unknown => UNKNOWN_FLOOR,
+        Outcome::NotSent
+        | Outcome::Misconfigured
+        | Outcome::Unauthorized
+        | Outcome::Throttled { scope: Scope::Provider, .. }
+        | Outcome::Gone { .. } => Duration::ZERO,
+        Outcome::Throttled { scope: Scope::Device, .. } | Outcome::Accepted | Outcome::Invalid => return alone,
+    };
+    until.max(now.plus(floor.min(MAX_RETRY_AFTER))).plus(HELD_SPREAD.mul_f64(jitter.clamp(0.0, 1.0)))
 }
 
 #[cfg(test)]
@@ -91,6 +127,27 @@ mod tests {
         let unavailable = |s| Outcome::Unavailable { after: Some(Duration::from_secs(s)) };
         assert_eq!(wait(unavailable(30), 1, 0.0), Some(Duration::from_secs(30)));
         assert_eq!(wait(unavailable(86_400), 1, 0.0), Some(MAX_RETRY_AFTER));
+    }
+
+    #[test]
+    fn while_the_breaker_is_open_a_delivery_waits_for_it_and_not_for_itself() {
+        let at = Timestamp::from_secs;
+        let unavailable = |after| Outcome::Unavailable { after: Option::map(after, Duration::from_secs) };
+        let throttled = |scope| Outcome::Throttled { scope, after: None };
+        for (outcome, want) in [
+            (unavailable(None), 105),
+            (unavailable(Some(20)), 120),
+            (Outcome::NotSent, 105),
+            (Outcome::Unknown, 110),
+            (Outcome::Unauthorized, 105),
+            (Outcome::Misconfigured, 105),
+            (throttled(Scope::Provider), 105),
+            // That is the device's own matter.
+            (throttled(Scope::Device), 100 + 640),
+        ] {
+            let until = again_at(outcome, 7, 0.5, Some(at(105)), at(100));
+            assert_eq!(until.secs(), want, "{outcome:?}");
+        }
     }
 
     proptest! {

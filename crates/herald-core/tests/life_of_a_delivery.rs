@@ -178,7 +178,7 @@ impl World {
             | Answered::Unauthorized
             | Answered::NotSent => Fact::Refused(form, self.now),
         });
-        Event::Attempted { form, outcome, verdict, jitter: 0.5 }
+        Event::Attempted { form, outcome, verdict, jitter: 0.5, open_until: None }
     }
 
     /// Takes what is due and hands its push to the provider, if there is one.

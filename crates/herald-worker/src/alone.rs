@@ -15,6 +15,7 @@ use crate::batch::GaveUp;
 use crate::budget::Kind;
 use crate::isolation::{Carried, Isolated, Verdict};
 use crate::lease::Lease;
+use crate::watchdog::{Watchdog, watched};
 use crate::way::{Ends, Way, Worker};
 use crate::{house, intake, push, record};
 
@@ -44,9 +45,11 @@ pub async fn do_alone(mut worker: Worker, work: Isolated, begun: impl FnOnce() -
             give_up.cancel();
         }
     });
+    // Work that hangs ends this process sooner than the parent's patience does.
+    let _watchdog = Watchdog::start(way.settings.attempt_timeout);
     let verdict = match work {
         Isolated::Deliveries(deliveries) => take(&way, &deliveries).await,
-        Isolated::Request(carried) => request(&way, &carried, &give_up).await,
+        Isolated::Request(carried) => watched("isolated", request(&way, &carried, &give_up)).await,
     };
     way.pushes.close();
     way.pushes.wait().await;

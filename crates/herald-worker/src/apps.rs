@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use herald_core::breaker::{Admission, Breaker, Trip};
 use herald_core::ids::AppId;
@@ -22,6 +23,8 @@ use crate::settings::App;
 pub(crate) struct AppRuntime {
     pub(crate) settings: App,
     gates: [Mutex<Gate>; 2],
+    /// The operator's bound of a pause that no provider asked for.
+    max_pause: Duration,
 }
 
 /// Whether one provider of one app may be used now.
@@ -38,12 +41,12 @@ struct Gate {
 pub(crate) struct Apps(HashMap<AppId, Arc<AppRuntime>>);
 
 impl Apps {
-    pub(crate) fn new(apps: Vec<App>, now: Timestamp) -> Self {
+    pub(crate) fn new(apps: Vec<App>, max_pause: Duration, now: Timestamp) -> Self {
         let runtime = |settings: App| {
             let gate =
                 || Gate { breaker: Breaker::new(now), rate: settings.pushes_per_second.map(Rate::new), shared: None };
             let gates = [Mutex::new(gate()), Mutex::new(gate())];
-            (settings.id.clone(), Arc::new(AppRuntime { settings, gates }))
+            (settings.id.clone(), Arc::new(AppRuntime { settings, gates, max_pause }))
         };
         Self(apps.into_iter().map(runtime).collect())
     }
@@ -92,13 +95,18 @@ impl AppRuntime {
 
     /// Takes in an outcome; says if the breaker opened just now, why and until when.
     pub(crate) fn observe(&self, provider: Provider, outcome: Outcome, now: Timestamp) -> Option<(Trip, Timestamp)> {
-        self.gate(provider).breaker.observe(outcome, now)
+        self.gate(provider).breaker.observe(outcome, now, self.max_pause)
+    }
+
+    /// Until when nothing goes to this provider, if its breaker is open.
+    pub(crate) fn open_until(&self, provider: Provider) -> Option<Timestamp> {
+        self.gate(provider).breaker.open_until()
     }
 
     /// Opens the breaker for the mass-failure guard, unless it is open.
     pub(crate) fn trip(&self, provider: Provider, now: Timestamp) -> Option<(Trip, Timestamp)> {
         let breaker = &mut self.gate(provider).breaker;
-        breaker.is_closed().then(|| breaker.open(Trip::MassFailure, None, now))
+        breaker.is_closed().then(|| breaker.open(Trip::MassFailure, None, now, self.max_pause))
     }
 
     /// Takes over what the store says: paused until then, or not paused. An open that only this replica knows of stays.
@@ -152,7 +160,7 @@ mod tests {
             pushes_per_second: None,
             events: TellSet::EMPTY,
         };
-        Arc::clone(Apps::new(vec![settings], at(0)).get(&id).unwrap())
+        Arc::clone(Apps::new(vec![settings], Duration::from_secs(900), at(0)).get(&id).unwrap())
     }
 
     fn admits(app: &AppRuntime, now: i64) -> bool {

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::watchdog::{Watchdog, watched};
 use crate::way::{Way, Worker};
 use crate::{clock, events, fanout, house, intake, isolation, parked, pauses, receipts, record, take};
 
@@ -36,15 +37,17 @@ pub struct Drained {
 /// Runs a worker until `stop`, then drains it.
 pub async fn run(worker: Worker, stop: CancellationToken) -> Drained {
     let (way, ends) = Way::new(worker);
+    let _watchdog = Watchdog::start(way.settings.attempt_timeout);
     let (pushes_ended, records_ended, give_up) =
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let mut recorder = JoinSet::new();
-    recorder.spawn(record::run(Arc::clone(&way), ends.to_record, pushes_ended.clone(), give_up.clone()));
+    recorder
+        .spawn(watched("record", record::run(Arc::clone(&way), ends.to_record, pushes_ended.clone(), give_up.clone())));
     let mut teller = JoinSet::new();
-    teller.spawn(events::run(Arc::clone(&way), records_ended.clone()));
+    teller.spawn(watched("events", events::run(Arc::clone(&way), records_ended.clone())));
     let mut sources = start_sources(&way, &stop);
-    sources.spawn(isolation::deliveries(Arc::clone(&way), ends.to_isolate, stop.clone()));
-    sources.spawn(pauses::run(Arc::clone(&way), ends.to_share, stop.clone()));
+    sources.spawn(watched("isolation", isolation::deliveries(Arc::clone(&way), ends.to_isolate, stop.clone())));
+    sources.spawn(watched("pauses", pauses::run(Arc::clone(&way), ends.to_share, stop.clone())));
 
     let failed = tokio::select! {
         // The loops end by themselves only when they were stopped, or when one of them panicked.
@@ -90,18 +93,18 @@ pub async fn run(worker: Worker, stop: CancellationToken) -> Drained {
 fn start_sources(way: &Arc<Way>, stop: &CancellationToken) -> JoinSet<()> {
     let mut sources = JoinSet::new();
     for lane in Lane::ALL {
-        sources.spawn(intake::run(Arc::clone(way), lane, stop.clone()));
+        sources.spawn(watched("intake", intake::run(Arc::clone(way), lane, stop.clone())));
     }
     for queue in DispatchQueue::ALL {
-        sources.spawn(take::run(Arc::clone(way), queue, stop.clone()));
-        sources.spawn(clock::run(Arc::clone(way), queue, stop.clone()));
+        sources.spawn(watched("take", take::run(Arc::clone(way), queue, stop.clone())));
+        sources.spawn(watched("clock", clock::run(Arc::clone(way), queue, stop.clone())));
     }
-    sources.spawn(receipts::run(Arc::clone(way), stop.clone()));
-    sources.spawn(parked::run(Arc::clone(way), stop.clone()));
-    sources.spawn(isolation::run(Arc::clone(way), stop.clone()));
-    sources.spawn(fanout::run(Arc::clone(way), stop.clone()));
-    sources.spawn(house::run(Arc::clone(way), stop.clone()));
-    sources.spawn(house::sweep(Arc::clone(way), stop.clone()));
+    sources.spawn(watched("receipts", receipts::run(Arc::clone(way), stop.clone())));
+    sources.spawn(watched("parked", parked::run(Arc::clone(way), stop.clone())));
+    sources.spawn(watched("isolation", isolation::run(Arc::clone(way), stop.clone())));
+    sources.spawn(watched("fanout", fanout::run(Arc::clone(way), stop.clone())));
+    sources.spawn(watched("house", house::run(Arc::clone(way), stop.clone())));
+    sources.spawn(watched("sweep", house::sweep(Arc::clone(way), stop.clone())));
     sources
 }
 

@@ -23,10 +23,11 @@ use uuid::Uuid;
 use crate::batch::{GaveUp, until_answered};
 use crate::budget::{Kind, Permits};
 use crate::lease::Lease;
+use crate::poison_for_tests::Place;
 use crate::resolve::resolve;
 use crate::settings::Producers;
 use crate::way::Way;
-use crate::{parked, push};
+use crate::{parked, poison_for_tests, push};
 
 /// Requests in one transaction: enough to share a commit, few enough that it lasts milliseconds.
 const MAX_BATCH: usize = 250;
@@ -130,6 +131,7 @@ pub(crate) fn read(
     now: Timestamp,
 ) -> Result<Request, RequestError> {
     let request = request::parse(body, envelope, lane, &WIDEST, now)?;
+    poison_for_tests::swallow(Place::Intake, &request.content);
     let refuse = |field: &str, problem: String, fix: &str| {
         Err(RequestError { field: field.to_owned(), problem, fix: fix.to_owned(), expired: false })
     };

@@ -39,6 +39,8 @@ mod batch;
 mod apps;
 mod rate;
 mod drain;
+mod watchdog;
+mod poison_for_tests;
 
 pub use alone::do_alone;
 pub use drain::{Drained, run};

@@ -13,6 +13,7 @@ use herald_core::delivery::{Delivery, Event, Take, at_take};
 use herald_core::lane::DispatchQueue;
 use herald_core::outcome::Classified;
 use herald_core::push::{Context, Form};
+use herald_core::retry::HELD_SPREAD;
 use herald_core::time::Timestamp;
 use herald_store::Taken;
 use tokio::time::Instant;
@@ -20,14 +21,13 @@ use tracing::{debug, error};
 
 use crate::budget::{Permit, Permits};
 use crate::lease::Lease;
+use crate::poison_for_tests::{self, Place};
 use crate::provider;
+use crate::watchdog::watched;
 use crate::way::Way;
 
 /// How long a delivery is held that this worker's configuration has no app or credentials for: perhaps it is only behind.
 const UNKNOWN_APP_HOLD: Duration = Duration::from_secs(15 * 60);
-/// What was held comes back spread over this long.
-const HOLD_SPREAD: Duration = Duration::from_secs(1);
-
 /// The clients keep the attempt's limit themselves, and know then whether the push was sent; this is the net below them.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -70,7 +70,7 @@ pub(crate) fn start(way: &Arc<Way>, taken: Vec<Taken>, permits: &mut Permits, le
         let way = Arc::clone(way);
         way.pushes.spawn({
             let way = Arc::clone(&way);
-            async move { push(&way, taken, permit, lease).await }
+            async move { watched("push", push(&way, taken, permit, lease)).await }
         });
     }
 }
@@ -97,7 +97,7 @@ async fn attempt(way: &Way, taken: &Taken, lease: Lease) -> End {
         Take::Close(event) => return End::NotPushed(event),
         Take::Push(form) => form,
     };
-    let hold = |until: Timestamp| End::NotPushed(Event::Held(until.plus(HOLD_SPREAD.mul_f64(jitter(delivery)))));
+    let hold = |until: Timestamp| End::NotPushed(Event::Held(until.plus(HELD_SPREAD.mul_f64(jitter(delivery)))));
     let Some(app) = way.apps.get(&taken.notification.app) else {
         debug!(app.id = %taken.notification.app, "held: the app is not configured here");
         return hold(now.plus(UNKNOWN_APP_HOLD));
@@ -125,6 +125,7 @@ async fn attempt(way: &Way, taken: &Taken, lease: Lease) -> End {
         receipt: &receipt,
         now,
     };
+    poison_for_tests::swallow(Place::Push, &taken.notification.content);
     let begun = Instant::now();
     let classified = provider::send(&app.settings, context, limit).await;
     End::Attempted(Attempted { form, at: now, took: begun.elapsed(), classified })

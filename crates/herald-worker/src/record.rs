@@ -110,6 +110,7 @@ fn decide(way: &Way, done: Done, sums: &HashMap<Gate, MassFailureGuard>, now: Ti
             outcome: attempted.classified.outcome,
             verdict: verdict(&done, attempted.classified.outcome, sums),
             jitter: jitter(&done.taken.delivery),
+            open_until: open_until(way, &done),
         },
     };
     match step(&done.taken.delivery, event, now) {
@@ -120,6 +121,11 @@ fn decide(way: &Way, done: Done, sums: &HashMap<Gate, MassFailureGuard>, now: Ti
             None
         }
     }
+}
+
+fn open_until(way: &Way, done: &Done) -> Option<Timestamp> {
+    let provider = done.taken.subscription.platform.provider()?;
+    way.apps.get(&done.taken.notification.app)?.open_until(provider)
 }
 
 fn verdict(done: &Done, outcome: Outcome, sums: &HashMap<Gate, MassFailureGuard>) -> Option<Verdict> {

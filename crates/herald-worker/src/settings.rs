@@ -92,6 +92,9 @@ pub struct Settings {
     pub attempt_timeout: Duration,
     /// How often the clock looks for due work when it found none.
     pub clock_interval: Duration,
+    /// The longest that a provider is left alone for a fault that a person must mend, or for a mass of dead tokens, until a
+    /// probe looks whether it is over.
+    pub max_pause: Duration,
     /// How long a drain may take before the process gives up its work to the leases.
     pub drain: Duration,
     /// How the binary is started again for work that is done alone in a child process (protocol step 10).

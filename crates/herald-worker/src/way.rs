@@ -67,7 +67,7 @@ impl Way {
         let (alone, to_isolate) = mpsc::channel(isolation::PLACES);
         let (pauses, to_share) = pauses::channel();
         let way = Self {
-            apps: Apps::new(apps, clock.now()),
+            apps: Apps::new(apps, settings.max_pause, clock.now()),
             budget: Budget::new(settings.budget),
             pushes: TaskTracker::new(),
             settings,

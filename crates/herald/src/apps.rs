@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use herald_core::breaker::Trip;
 use herald_core::ids::AppId;
 use herald_core::subscription::{Environment, Provider};
 use herald_store::{Pause, Store};
@@ -130,12 +131,57 @@ fn what_to_do(pause: Known<'_>) -> String {
         Some(None) => String::new(),
         Some(Some(pause)) => {
             let resume = format!("herald apps resume {} --provider {}", pause.app, pause.provider);
-            match (pause.by_operator, pause.detail.is_empty()) {
-                (true, _) => resume,
-                (false, true) => format!("put it right, then: {resume}"),
-                (false, false) => format!("put it right ({}), then: {resume}", pause.detail),
+            if pause.by_operator {
+                return resume;
             }
+            let fix = fix(pause.provider, Trip::parse(&pause.reason), &pause.detail);
+            let said = if pause.detail.is_empty() { String::new() } else { format!(" ({})", pause.detail) };
+            format!("{fix}{said}; it goes on by itself at the end of the pause, or at once: {resume}")
         }
+    }
+}
+
+/// What mends the cause of a pause. `detail` begins with the provider's status and words.
+fn fix(provider: Provider, reason: Option<Trip>, detail: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| detail.contains(word));
+    match (provider, reason) {
+        (Provider::Apns, Some(Trip::Unauthorized)) if says(&["ExpiredProviderToken"]) => {
+            "set this machine's clock right: Apple finds the time in our token too old"
+        }
+        (Provider::Apns, Some(Trip::Unauthorized)) if says(&["BadEnvironmentKey", "BadCertificateEnvironment"]) => {
+            "the key is not of this environment: set environment, or key_file and key_id, in herald.toml, then restart"
+        }
+        (Provider::Apns, Some(Trip::Unauthorized)) => {
+            "compare key_file, key_id and team_id in herald.toml with the key on Apple's developer site (was it revoked?), \
+             then restart; if they are right, set this machine's clock right"
+        }
+        (Provider::Apns, Some(Trip::Misconfigured)) => {
+            "set topic in herald.toml to the app's bundle id, with a key that may push to it, then restart"
+        }
+        (Provider::Apns, Some(Trip::MassFailure)) => {
+            "compare environment and topic in herald.toml with the build that these devices have, then restart"
+        }
+        (Provider::Fcm, Some(Trip::Unauthorized)) if says(&["403"]) => {
+            "in the Google Cloud console, enable the Firebase Cloud Messaging API of the project and let the service account \
+             send messages"
+        }
+        (Provider::Fcm, Some(Trip::Unauthorized)) => {
+            "make a new key of the service account in the Google Cloud console (was this one revoked?), set \
+             service_account_file in herald.toml to it, then restart; if it is right, set this machine's clock right"
+        }
+        (Provider::Fcm, Some(Trip::Misconfigured)) if says(&["401"]) => {
+            "in the Firebase console, give the project the key of Apple or the web that it lacks"
+        }
+        (Provider::Fcm, Some(Trip::Misconfigured)) => {
+            "set service_account_file in herald.toml to a service account of the Firebase project that the app is built \
+             with, then restart"
+        }
+        (Provider::Fcm, Some(Trip::MassFailure)) => {
+            "see that service_account_file in herald.toml is of the Firebase project that the app is built with, then restart"
+        }
+        (_, Some(Trip::Throttled)) => "nothing; if it comes often, set a lower pushes_per_second in herald.toml",
+        (_, Some(Trip::Unavailable)) => "nothing: the provider is in trouble, or this machine's way to it is",
+        (_, None) => "see the workers' logs, and put it right",
     }
 }
 
@@ -180,9 +226,38 @@ mod tests {
         assert_eq!(state(Some(Some(&automatic))), "paused until 1970-01-01T00:01:00Z: unauthorized");
         let resume = "herald apps resume mail.contoso.com --provider apns";
         let check = |pause: &Pause, expected: String| assert_eq!(what_to_do(Some(Some(pause))), expected);
-        check(&automatic, format!("put it right (403 InvalidProviderToken), then: {resume}"));
+        check(
+            &automatic,
+            format!(
+                "compare key_file, key_id and team_id in herald.toml with the key on Apple's developer site (was it \
+                 revoked?), then restart; if they are right, set this machine's clock right (403 InvalidProviderToken); it \
+                 goes on by itself at the end of the pause, or at once: {resume}"
+            ),
+        );
         check(&pause(true, "x"), resume.to_owned());
         assert_eq!((state(Some(None)).as_str(), what_to_do(Some(None)).as_str()), ("active", ""));
         assert!(what_to_do(None).contains("HERALD_DATABASE_URL"));
+    }
+
+    #[test]
+    fn every_automatic_pause_names_what_mends_it() {
+        use Provider::{Apns, Fcm};
+        for (provider, trip, detail, word) in [
+            (Apns, Trip::Unauthorized, "403 ExpiredProviderToken", "clock"),
+            (Apns, Trip::Unauthorized, "403 BadEnvironmentKeyInToken", "environment"),
+            (Apns, Trip::Unauthorized, "403 Forbidden", "key_id"),
+            (Apns, Trip::Misconfigured, "400 BadTopic", "topic"),
+            (Apns, Trip::MassFailure, "20 of 20 answers say that the token is dead", "environment"),
+            (Fcm, Trip::Unauthorized, "403 PERMISSION_DENIED", "enable"),
+            (Fcm, Trip::Unauthorized, "invalid_grant: account not found", "service_account_file"),
+            (Fcm, Trip::Misconfigured, "401 THIRD_PARTY_AUTH_ERROR", "Firebase console"),
+            (Fcm, Trip::Misconfigured, "404 other", "service_account_file"),
+            (Fcm, Trip::MassFailure, "20 of 20 answers say that the token is dead", "service_account_file"),
+            (Fcm, Trip::Throttled, "429 QUOTA_EXCEEDED", "pushes_per_second"),
+            (Apns, Trip::Unavailable, "503 ServiceUnavailable", "in trouble"),
+        ] {
+            let said = fix(provider, Some(trip), detail);
+            assert!(said.contains(word), "{provider} {trip:?} {detail}: {said}");
+        }
     }
 }

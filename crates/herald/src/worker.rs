@@ -118,6 +118,7 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
         attempt_timeout: config.worker.attempt_timeout,
         clock_interval: config.worker.clock_interval,
         drain: config.worker.drain,
+        max_pause: config.worker.max_pause,
         producers: match config.place {
             Place::Servers => Producers::ByLogin,
             Place::Files(_) => Producers::OfThisMachine,

@@ -29,12 +29,12 @@ fn unowed(form: Form) -> Delivery {
 }
 
 fn came_to(form: Form, outcome: Outcome) -> Event {
-    Event::Attempted { form, outcome, verdict: None, jitter: 0.5 }
+    Event::Attempted { form, outcome, verdict: None, jitter: 0.5, open_until: None }
 }
 
 fn gone(verdict: Verdict) -> Event {
     let outcome = Outcome::Gone { since: None, guarded: true };
-    Event::Attempted { form: Form::Raw, outcome, verdict: Some(verdict), jitter: 0.5 }
+    Event::Attempted { form: Form::Raw, outcome, verdict: Some(verdict), jitter: 0.5, open_until: None }
 }
 
 /// State, form of the next push, seconds of `next_at`, seconds of the deadline.

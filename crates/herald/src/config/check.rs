@@ -31,6 +31,10 @@ const CLOCK_INTERVAL_MS: u32 = 200;
 /// `worker.drain_secs`: how long a stop may take. Kubernetes kills after 30 s unless told otherwise.
 const DRAIN_SECS: u32 = 30;
 
+/// `worker.max_pause_secs`: after so long at most a probe looks whether a fault of ours is mended. Each refused probe counts
+/// against the app at its provider, so not much less than this for long.
+const MAX_PAUSE_SECS: u32 = 900;
+
 /// How the broker is given.
 pub(crate) const BROKER_EXAMPLE: &str = "HERALD_AMQP_URL=amqp://user:password@host:5672/vhost";
 /// How the store is given.
@@ -130,6 +134,7 @@ fn worker(raw: &RawWorker, problems: &mut Problems) -> Option<WorkerSettings> {
     let attempt = within(raw.attempt_timeout_secs.as_ref(), ATTEMPT_TIMEOUT_SECS, (1, 300), problems);
     let interval = within(raw.clock_interval_ms.as_ref(), CLOCK_INTERVAL_MS, (10, 60_000), problems);
     let drain = within(raw.drain_secs.as_ref(), DRAIN_SECS, (1, 3600), problems);
+    let max_pause = within(raw.max_pause_secs.as_ref(), MAX_PAUSE_SECS, (1, 3600), problems);
     let (lease, attempt, drain) = (lease?, attempt?, drain?);
     let at = |given: &Option<Given<i128>>, name: &str| {
         given.as_ref().map_or_else(|| format!("{}.{name}", raw.at), |given| given.at.clone())
@@ -151,6 +156,7 @@ fn worker(raw: &RawWorker, problems: &mut Problems) -> Option<WorkerSettings> {
         attempt_timeout: secs(attempt),
         clock_interval: Duration::from_millis(u64::from(interval?)),
         drain: secs(drain),
+        max_pause: secs(max_pause?),
     })
 }
 

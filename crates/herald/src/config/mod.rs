@@ -94,6 +94,8 @@ pub(crate) struct WorkerSettings {
     pub clock_interval: Duration,
     /// The longest drain; not shorter than an attempt.
     pub drain: Duration,
+    /// The longest pause that no provider asked for.
+    pub max_pause: Duration,
 }
 
 /// `[apps."…"]`: at least one provider, its files not yet read.

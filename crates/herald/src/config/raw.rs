@@ -37,6 +37,7 @@ pub(super) struct RawWorker {
     pub(super) attempt_timeout_secs: Option<Given<i128>>,
     pub(super) clock_interval_ms: Option<Given<i128>>,
     pub(super) drain_secs: Option<Given<i128>>,
+    pub(super) max_pause_secs: Option<Given<i128>>,
 }
 
 /// `[apps."…"]`.
@@ -123,6 +124,7 @@ fn worker(mut table: Table<'_>) -> RawWorker {
         attempt_timeout_secs: table.number("attempt_timeout_secs"),
         clock_interval_ms: table.number("clock_interval_ms"),
         drain_secs: table.number("drain_secs"),
+        max_pause_secs: table.number("max_pause_secs"),
     };
     table.finish();
     worker

@@ -27,7 +27,7 @@ use super::problem::{Problems, nearest};
 pub(crate) const DEFAULT_FILE: &str = "herald.toml";
 
 /// Each variable and what it sets; see the table above.
-pub(super) const VARIABLES: [(&str, &str); 13] = [
+pub(super) const VARIABLES: [(&str, &str); 14] = [
     ("HERALD_AMQP_URL", "broker.url"),
     ("HERALD_AMQP_CA_FILE", "broker.ca_file"),
     ("HERALD_AMQP_HEARTBEAT_SECS", "broker.heartbeat_secs"),
@@ -41,6 +41,7 @@ pub(super) const VARIABLES: [(&str, &str); 13] = [
     ("HERALD_WORKER_ATTEMPT_TIMEOUT_SECS", "worker.attempt_timeout_secs"),
     ("HERALD_WORKER_CLOCK_INTERVAL_MS", "worker.clock_interval_ms"),
     ("HERALD_WORKER_DRAIN_SECS", "worker.drain_secs"),
+    ("HERALD_WORKER_MAX_PAUSE_SECS", "worker.max_pause_secs"),
 ];
 
 /// Variables with a meaning elsewhere: never taken for mistyped ones.

@@ -85,12 +85,13 @@ fn nothing_configured_is_right_and_has_the_documented_defaults() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:9464");
     let worker = config.worker;
     assert_eq!((worker.budget, worker.lease.as_secs(), worker.attempt_timeout.as_secs()), (1000, 60, 20));
-    assert_eq!((worker.clock_interval.as_millis(), worker.drain.as_secs()), (200, 30));
+    assert_eq!((worker.clock_interval.as_millis(), worker.drain.as_secs(), worker.max_pause.as_secs()), (200, 30, 900));
 }
 
 #[test]
 fn what_the_example_shows_as_default_is_the_default() {
     let defaults = "budget = 1000 lease_secs = 60 attempt_timeout_secs = 20 clock_interval_ms = 200 drain_secs = 30 \
+                    max_pause_secs = 900 \
                     heartbeat_secs = 10 max_connections = 16 min_delay_secs = 60 max_delay_secs = 600";
     let words: Vec<&str> = defaults.split_whitespace().collect();
     for setting in words.chunks(3) {
@@ -381,7 +382,7 @@ fn the_example_parses_and_shows_every_setting() {
     assert_eq!(config.apps[1].receipt_keys.len(), 2);
     let all = EXAMPLE.lines().map(|line| line.trim_start_matches("# ")).collect::<Vec<_>>().join("\n");
     let settings = "url ca_file heartbeat_secs max_connections listen budget lease_secs attempt_timeout_secs clock_interval_ms \
-                    drain_secs dir amqp_users pushes_per_second events key_file key_id team_id topic environment \
+                    drain_secs max_pause_secs dir amqp_users pushes_per_second events key_file key_id team_id topic environment \
                     service_account_file mode min_delay_secs max_delay_secs id secret_file secret_env";
     for name in settings.split_whitespace() {
         assert!(all.contains(&format!("\n{name} = ")), "the example does not show {name}");
