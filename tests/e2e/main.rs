@@ -21,6 +21,7 @@ mod simulator;
 mod world;
 
 mod cli;
+mod clients;
 mod demo;
 mod drain;
 mod embedded;
