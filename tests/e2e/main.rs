@@ -22,6 +22,7 @@ mod world;
 
 mod answers;
 mod cli;
+mod clients;
 mod dead;
 mod demo;
 mod drain;
@@ -34,5 +35,6 @@ mod migrate;
 mod our_fault;
 mod poison;
 mod providers;
+mod random;
 mod receipts;
 mod spine;

@@ -113,10 +113,15 @@ impl Simulator {
         self.call(reqwest::Method::DELETE, "/access-tokens", None).await.unwrap();
     }
 
+    /// All requests that came, oldest first.
+    pub(crate) async fn journal(&self) -> Vec<Value> {
+        let journal = self.get(&format!("/journal?limit={ENTRIES}")).await.unwrap();
+        journal.as_array().expect("a list of entries").clone()
+    }
+
     /// All pushes that came, oldest first.
     pub(crate) async fn pushes(&self) -> Vec<Push> {
-        let journal = self.get(&format!("/journal?limit={ENTRIES}")).await.unwrap();
-        journal.as_array().expect("a list of entries").iter().filter_map(push).collect()
+        self.journal().await.iter().filter_map(push).collect()
     }
 
     /// The pushes that came for one phone, oldest first.
