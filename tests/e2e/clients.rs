@@ -98,7 +98,7 @@ struct Providers {
 impl Providers {
     async fn start() -> Self {
         let folder = TempDir::new().unwrap();
-        let simulator = Simulator::start(folder.path(), &[APP, OTHER_APP]).await.unwrap();
+        let simulator = Simulator::start(folder.path(), &[APP, OTHER_APP].map(str::to_owned)).await.unwrap();
         let described = std::fs::read_to_string(folder.path().join("simulator.json")).unwrap();
         Self { simulator, described: serde_json::from_str(&described).unwrap(), _folder: folder }
     }
