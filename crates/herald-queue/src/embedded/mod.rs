@@ -22,7 +22,7 @@
 //! (the lock, news of other processes) → [`consume`] → [`settle`].
 
 mod table;
-mod properties;
+pub(crate) mod properties;
 pub(crate) mod shared;
 mod publish;
 mod owner;
