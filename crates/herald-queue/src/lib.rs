@@ -25,6 +25,9 @@ mod amqp;
 mod embedded;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 
 use std::path::Path;
 

@@ -180,7 +180,7 @@ impl Drop for Message {
     }
 }
 
-fn properties(original: &BasicProperties, source: Source) -> Properties {
+pub(crate) fn properties(original: &BasicProperties, source: Source) -> Properties {
     let headers = original.headers().as_ref();
     let header = |name: &str| headers.and_then(|table| text(table, name));
     let owned = |value: &Option<lapin::types::ShortString>| value.as_ref().map(|text| text.as_str().to_owned());

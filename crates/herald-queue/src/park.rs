@@ -35,7 +35,7 @@ pub struct ParkReason {
 const HEADERS_KEPT: usize = 32 * 1024;
 
 /// About how long a value is on the wire; nested ones, which no reader of ours uses, count as too long.
-fn size_of(value: &AMQPValue) -> usize {
+pub(crate) fn size_of(value: &AMQPValue) -> usize {
     match value {
         AMQPValue::LongString(text) => text.as_bytes().len() + 5,
         AMQPValue::ShortString(text) => text.as_str().len() + 2,
@@ -46,7 +46,7 @@ fn size_of(value: &AMQPValue) -> usize {
 }
 
 /// Whether a broker wrote this header, or reads it as its own.
-fn is_brokers(name: &str) -> bool {
+pub(crate) fn is_brokers(name: &str) -> bool {
     name == "CC"
         || name == "BCC"
         || name == "x-delivery-count"

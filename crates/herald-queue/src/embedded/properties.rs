@@ -95,7 +95,7 @@ pub(crate) fn kept(json: &str) -> Option<BasicProperties> {
 }
 
 /// The properties that were kept; none where this is no JSON of ours.
-pub(super) fn from_json(json: &[u8]) -> BasicProperties {
+pub(crate) fn from_json(json: &[u8]) -> BasicProperties {
     read(json).into_properties()
 }
 
@@ -105,7 +105,7 @@ fn read(json: &[u8]) -> Stored {
 
 /// The same properties for what was delivered too often, marked as RabbitMQ does: so nobody takes a producer's claims for a
 /// worker's words.
-pub(super) fn dead_lettered(json: &[u8], from: &str) -> String {
+pub(crate) fn dead_lettered(json: &[u8], from: &str) -> String {
     let mut stored = read(json);
     stored.headers.insert("x-death".to_owned(), "delivery_limit".to_owned());
     // The first death stays the first, but a claim of the producer's is none.
