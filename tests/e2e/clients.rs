@@ -18,12 +18,8 @@ const OTHER_APP: &str = "chat.contoso.com";
 const TOPIC: &str = "com.contoso.mail";
 const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/clients");
 /// Scripted answers of APNs, which depend on no request. Each has a phone of this name.
-const SCRIPTED: [(u64, &str); 4] = [
-    (429, "TooManyRequests"),
-    (500, "InternalServerError"),
-    (503, "ServiceUnavailable"),
-    (503, "Shutdown"),
-];
+const SCRIPTED: [(u64, &str); 4] =
+    [(429, "TooManyRequests"), (500, "InternalServerError"), (503, "ServiceUnavailable"), (503, "Shutdown")];
 
 /// Runs a tool to its end.
 fn run(command: &mut Command, advice: &str) -> Output {
@@ -126,7 +122,7 @@ impl Providers {
 }
 
 /// A visible push; `change` replaces members.
-fn alert(case: &str, token: &str, change: Value) -> Value {
+fn alert(case: &str, token: &str, change: &Value) -> Value {
     let payload = json!({ "aps": { "alert": "Hello" } });
     let mut push = json!({ "case": case, "token": token, "type": "alert", "priority": 10, "payload": payload });
     push.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
@@ -157,21 +153,21 @@ async fn kinds_and_refusals(client: &'static str) {
     providers.simulator.change("gone", json!({ "condition": "uninstalled" })).await;
     let background = json!({ "aps": { "content-available": 1 } });
     let background = |case, priority| {
-        alert(case, &phone, json!({ "type": "background", "priority": priority, "payload": background.clone() }))
+        alert(case, &phone, &json!({ "type": "background", "priority": priority, "payload": background.clone() }))
     };
     let voip = format!("{TOPIC}.voip");
     let pushes = [
-        alert("alert", &phone, json!({ "collapseId": "thread", "expiration": 4_000_000_000_u64 })),
-        alert("alert 5", &phone, json!({ "priority": 5 })),
+        alert("alert", &phone, &json!({ "collapseId": "thread", "expiration": 4_000_000_000_u64 })),
+        alert("alert 5", &phone, &json!({ "priority": 5 })),
         background("background", 5),
-        alert("voip", &phone, json!({ "type": "voip", "topic": voip })),
+        alert("voip", &phone, &json!({ "type": "voip", "topic": voip })),
         background("background 10", 10),
-        alert("unknown", &"ab".repeat(32), json!({})),
-        alert("gone", &gone, json!({})),
-        alert("other token", &other, json!({})),
-        alert("other topic", &phone, json!({ "topic": "com.contoso.chat" })),
-        alert("no such topic", &phone, json!({ "topic": "com.example" })),
-        alert("large", &phone, json!({ "payload": { "aps": { "alert": "x".repeat(5000) } } })),
+        alert("unknown", &"ab".repeat(32), &json!({})),
+        alert("gone", &gone, &json!({})),
+        alert("other token", &other, &json!({})),
+        alert("other topic", &phone, &json!({ "topic": "com.contoso.chat" })),
+        alert("no such topic", &phone, &json!({ "topic": "com.example" })),
+        alert("large", &phone, &json!({ "payload": { "aps": { "alert": "x".repeat(5000) } } })),
     ];
     let results = by(client, providers.apns(&pushes)).await;
     let table = [
@@ -200,11 +196,11 @@ async fn kinds_and_refusals(client: &'static str) {
     let results = by(client, providers.apns(&[background("background 10", 10)])).await;
     assert_eq!(outcomes(&results), expected(&[("background 10", "sent")]));
 
-    let mut plan = providers.apns(&[alert("other team", &phone, json!({}))]);
+    let mut plan = providers.apns(&[alert("other team", &phone, &json!({}))]);
     plan["teamId"] = json!("AAAAAAAAAA");
     assert_eq!(outcomes(&by(client, plan).await), expected(&[("other team", "InvalidProviderToken")]));
 
-    let mut plan = providers.apns(&(0..20).map(|_| alert("together", &phone, json!({}))).collect::<Vec<_>>());
+    let mut plan = providers.apns(&(0..20).map(|_| alert("together", &phone, &json!({}))).collect::<Vec<_>>());
     plan["together"] = json!(true);
     assert_eq!(outcomes(&by(client, plan).await), expected(&[("together", "sent"); 20]));
 }
@@ -216,12 +212,16 @@ async fn troubles(client: &'static str) -> Vec<(String, String, usize)> {
     for (status, reason) in SCRIPTED {
         let token = providers.token(reason, APP, "ios").await;
         providers.simulator.script(json!({ "phone": reason, "times": 0, "status": status, "reason": reason })).await;
-        pushes.push(alert(reason, &token, json!({})));
+        pushes.push(alert(reason, &token, &json!({})));
     }
     let results = by(client, providers.apns(&pushes)).await;
     let journal = providers.simulator.journal().await;
     let asked = |case: &str| journal.iter().filter(|entry| entry["phone"] == case).count();
-    outcomes(&results).into_iter().map(|(case, outcome)| (asked(&case), case, outcome)).map(|(n, c, o)| (c, o, n)).collect()
+    outcomes(&results)
+        .into_iter()
+        .map(|(case, outcome)| (asked(&case), case, outcome))
+        .map(|(n, c, o)| (c, o, n))
+        .collect()
 }
 
 #[tokio::test]

@@ -149,7 +149,12 @@ impl Client {
         };
         // Said once per connection, however many pushes it refused.
         if remedy.leaves_connection() && pool.leave(connection) {
-            tracing::warn!(status = answer.status, ?remedy, connection, "APNs refuses our connection or token; connection left");
+            tracing::warn!(
+                status = answer.status,
+                ?remedy,
+                connection,
+                "APNs refuses our connection or token; connection left"
+            );
         }
         match instead {
             Instead::None => false,

@@ -71,7 +71,10 @@ fn limits(request: &Request) {
     assert!(!request.content.target_policy.is_empty(), "it addresses nobody");
     // The store keeps it as JSON, and must read the same again.
     let stored = serde_json::to_string(&request.content).expect("it is made of text and numbers");
-    assert_eq!(serde_json::from_str::<herald_core::notification::Content>(&stored).ok().as_ref(), Some(&request.content));
+    assert_eq!(
+        serde_json::from_str::<herald_core::notification::Content>(&stored).ok().as_ref(),
+        Some(&request.content)
+    );
 }
 
 fn pushes(request: &Request) {

@@ -39,6 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("herald-harness", &["herald-core", "herald-simulator"]),
+    ("herald-fuzzed", &["herald-core", "herald-queue", "herald"]),
 ];
 
 /// Outside crates that only some of ours may use outside their tests: what each crate is the only one to know.
