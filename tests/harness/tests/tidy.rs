@@ -94,6 +94,20 @@ fn every_module_opens_with_what_it_is_for_and_fits_its_limit() -> Result<()> {
     tidy(&faults)
 }
 
+/// A word of more than three parts is a test's name: the page has no others.
+#[test]
+fn every_test_that_the_page_about_providers_names_is_there() -> Result<()> {
+    let page = std::fs::read_to_string(root().join("docs/providers.md"))?;
+    let code: String = rust()?.into_iter().map(|(_, text)| text).collect();
+    let named = page.split('`').filter(|word| {
+        word.matches('_').count() > 3 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    });
+    let named: BTreeSet<&str> = named.collect();
+    ensure!(named.len() > 50, "only {} tests are named in docs/providers.md", named.len());
+    let missing = named.iter().filter(|name| !code.contains(&format!("fn {name}(")));
+    tidy(&missing.map(|name| format!("docs/providers.md: there is no test {name}")).collect::<Vec<_>>())
+}
+
 #[test]
 fn nothing_is_left_unfinished_or_switched_off() -> Result<()> {
     let mut faults = Vec::new();
