@@ -1,4 +1,5 @@
-# Sourced by ./test and ./try: sees to it that RabbitMQ, PostgreSQL and Python's pika are installed. Starts nothing.
+# Sourced by ./test and ./try: sees to it that RabbitMQ, PostgreSQL, Python's pika and, for ./test, what runs push clients in
+# other languages (tests/clients) are installed. Starts nothing.
 
 say() { printf '\n==> %s\n' "$*"; }
 fail() {
@@ -19,6 +20,11 @@ missing() {
     fi
     if ! "$HERALD_TEST_PYTHON" -c 'import pika' 2>/dev/null; then
         printf '%s\n' python3 python3-pika
+    fi
+    if [ -n "${with_clients:-}" ]; then
+        command -v node >/dev/null || echo nodejs
+        command -v npm >/dev/null || echo npm
+        "$HERALD_TEST_PYTHON" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
     fi
 }
 
