@@ -21,7 +21,9 @@ pub fn configuration(data: &[u8], secret: &str) {
         ("HERALD_DATABASE_URL".to_owned(), format!("postgres://herald:{secret}@localhost/herald")),
     ]);
     for (name, value) in variables.lines().filter_map(|line| line.split_once('=')) {
-        env.insert(name.to_owned(), value.replace("SECRET", secret));
+        // A password belongs in a URL; a path with one in it is shown as a path.
+        let value = if name.ends_with("_URL") { value.replace("SECRET", secret) } else { value.to_owned() };
+        env.insert(name.to_owned(), value);
     }
     let input = Input { file: Some(file), env };
     for needs in [Needs::Servers, Needs::Connections] {
