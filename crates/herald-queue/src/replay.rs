@@ -1,6 +1,6 @@
 //! Replay: a dead letter becomes the message that it was, on the exchange and in the lane it came from.
 //!
-//! Stands behind [`park`](crate::park), at an operator's command. What is published again has the producer's properties and
+//! Stands behind [`park`], at an operator's command. What is published again has the producer's properties and
 //! headers and nothing of the broker's or of Herald's; the body is never changed.
 //!
 //! | letter | goes to |
