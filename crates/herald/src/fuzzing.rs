@@ -15,13 +15,17 @@ pub fn configuration(data: &[u8], secret: &str) {
     let text = String::from_utf8_lossy(data);
     let (toml, variables) = text.split_once("\n---\n").unwrap_or((&text, ""));
     let file = file();
-    std::fs::write(&file, toml).expect("the temporary folder can be written");
+    // A password belongs in a URL; a path or a name with one in it is shown as what it is.
+    let toml: Vec<String> = toml
+        .lines()
+        .map(|line| if line.starts_with("url") { line.to_owned() } else { line.replace(secret, "") })
+        .collect();
+    std::fs::write(&file, toml.join("\n")).expect("the temporary folder can be written");
     let mut env = BTreeMap::from([
         ("HERALD_AMQP_URL".to_owned(), format!("amqp://herald:{secret}@localhost/")),
         ("HERALD_DATABASE_URL".to_owned(), format!("postgres://herald:{secret}@localhost/herald")),
     ]);
     for (name, value) in variables.lines().filter_map(|line| line.split_once('=')) {
-        // A password belongs in a URL; a path with one in it is shown as a path.
         let value = if name.ends_with("_URL") { value.replace("SECRET", secret) } else { value.to_owned() };
         env.insert(name.to_owned(), value);
     }
