@@ -72,9 +72,11 @@ async fn all_end_closed_or_parked(setup: Setup, count: usize) {
     assert_eq!(ends.iter().map(|(_, number)| number).sum::<f64>(), count as f64, "seed {seed}: {ends:?}");
     assert!(ends.iter().all(|(_, number)| *number > 100.0), "seed {seed}: {ends:?}");
     // What is parked twice is one dead letter; each that was parked has one.
-    let letters = dead_letters(&world).await;
-    let parked: usize = letters.iter().filter_map(|letter| published.get(letter)).sum();
-    assert_eq!(parked as f64, ends[3].1, "seed {seed}: {} dead letters", letters.len());
+    until("each parked one to have its dead letter", async || {
+        let letters = dead_letters(&world).await;
+        letters.iter().filter_map(|letter| published.get(letter)).sum::<usize>() as f64 == ends[3].1
+    })
+    .await;
     assert_eq!(world.store().open_count(&AppId::new(APP)).await.unwrap(), 0, "seed {seed}");
     world.finish().await;
 }
@@ -91,7 +93,7 @@ async fn publish(amqp: &Amqp, requests: &[Random]) {
 /// Whose dead letter it is: `message_id`, queue and body.
 type Identity = (String, String, Vec<u8>);
 
-/// All dead letters, once those on their way have arrived.
+/// All dead letters that have arrived: the last may still be on their way from `herald.parked`, unacked.
 async fn dead_letters(world: &World) -> BTreeSet<Identity> {
     let mut letters = BTreeSet::new();
     let mut before = None;
