@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::simulator::Simulator;
+use crate::world::LIMIT;
 
 const APP: &str = "mail.contoso.com";
 const OTHER_APP: &str = "chat.contoso.com";
@@ -21,9 +22,12 @@ const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/clients"
 const SCRIPTED: [(u64, &str); 4] =
     [(429, "TooManyRequests"), (500, "InternalServerError"), (503, "ServiceUnavailable"), (503, "Shutdown")];
 
-/// Runs a tool to its end.
-fn run(command: &mut Command, advice: &str) -> Output {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; {advice}"));
+/// Runs a tool to its end, on a thread that may block; one that takes too long is ended.
+fn run(command: Command, advice: &str) -> Output {
+    let mut command = tokio::process::Command::from(command);
+    let ended = tokio::time::timeout(LIMIT * 2, command.kill_on_drop(true).output());
+    let output = tokio::runtime::Handle::current().block_on(ended).unwrap_or_else(|_| panic!("{command:?} hangs"));
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}; {advice}"));
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?} failed; {advice}\n{text}");
     output
@@ -49,14 +53,19 @@ fn installed(client: &str) -> PathBuf {
                 std::fs::copy(source.join(file), folder.join(file)).unwrap();
             }
             let npm = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
-            run(Command::new("npm").args(npm).current_dir(&folder), ADVICE);
+            let mut command = Command::new("npm");
+            command.args(npm).current_dir(&folder);
+            run(command, ADVICE);
         } else {
             let python = std::env::var("HERALD_TEST_PYTHON").ok().filter(|path| !path.is_empty());
             let python = python.as_deref().unwrap_or("/usr/bin/python3");
-            run(Command::new(python).args(["-m", "venv", "--clear"]).arg(folder.join("venv")), ADVICE);
+            let mut venv = Command::new(python);
+            venv.args(["-m", "venv", "--clear"]).arg(folder.join("venv"));
+            run(venv, ADVICE);
             let mut pip = Command::new(folder.join("venv/bin/python"));
             pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "-r"]);
-            run(pip.arg(source.join(pinned)), ADVICE);
+            pip.arg(source.join(pinned));
+            run(pip, ADVICE);
         }
         File::create(complete).unwrap();
     }
@@ -77,7 +86,7 @@ async fn by(client: &'static str, plan: Value) -> Vec<Value> {
         std::fs::write(file.path(), plan.to_string()).unwrap();
         let mut command = Command::new(program);
         command.arg(script).current_dir(folder).stdin(Stdio::from(File::open(file.path()).unwrap()));
-        let output = run(&mut command, "the client failed");
+        let output = run(command, "the client failed");
         let text = String::from_utf8(output.stdout).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };

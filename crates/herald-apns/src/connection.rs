@@ -2,8 +2,8 @@
 //!
 //! Stands under the pool, which decides when to connect and which connection to use. What this module adds to h2: the
 //! host is resolved anew for each connection, and connections spread over its addresses (Apple, "Communicating with
-//! APNs"); a connection is handed over once the server has spoken HTTP/2; each SETTINGS frame's stream limit is reported to the pool as soon as it is read; PINGs find a peer that
-//! went silent. Never retries.
+//! APNs"); a connection is handed over once the server has spoken HTTP/2; each SETTINGS frame's stream limit is reported to
+//! the pool as soon as it is read; PINGs find a peer that went silent. Never retries.
 
 use std::future::poll_fn;
 use std::io;

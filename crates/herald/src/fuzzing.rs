@@ -1,7 +1,6 @@
 //! The configuration, reached by its fuzz target (`tests/fuzzed`); nothing else uses this.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use crate::config::{Config, Input, Needs};
 
@@ -14,13 +13,13 @@ use crate::config::{Config, Input, Needs};
 pub fn configuration(data: &[u8], secret: &str) {
     let text = String::from_utf8_lossy(data);
     let (toml, variables) = text.split_once("\n---\n").unwrap_or((&text, ""));
-    let file = file();
+    let file = tempfile::NamedTempFile::new().expect("the temporary folder can be written");
     // A password belongs in a URL; a path or a name with one in it is shown as what it is.
     let toml: Vec<String> = toml
         .lines()
         .map(|line| if line.starts_with("url") { line.to_owned() } else { line.replace(secret, "") })
         .collect();
-    std::fs::write(&file, toml.join("\n")).expect("the temporary folder can be written");
+    std::fs::write(file.path(), toml.join("\n")).expect("the temporary folder can be written");
     let mut env = BTreeMap::from([
         ("HERALD_AMQP_URL".to_owned(), format!("amqp://herald:{secret}@localhost/")),
         ("HERALD_DATABASE_URL".to_owned(), format!("postgres://herald:{secret}@localhost/herald")),
@@ -29,7 +28,7 @@ pub fn configuration(data: &[u8], secret: &str) {
         let value = if name.ends_with("_URL") { value.replace("SECRET", secret) } else { value.to_owned() };
         env.insert(name.to_owned(), value);
     }
-    let input = Input { file: Some(file), env };
+    let input = Input { file: Some(file.path().to_owned()), env };
     for needs in [Needs::Servers, Needs::Connections] {
         let Err(failure) = Config::load(&input, needs) else { continue };
         let problems = failure.to_string();
@@ -40,10 +39,4 @@ pub fn configuration(data: &[u8], secret: &str) {
             assert!(!place.is_empty() && problem.contains("; "), "{problem:?} names no place or no fix");
         }
     }
-}
-
-/// One for each process and thread, written again for each input.
-fn file() -> PathBuf {
-    let name = format!("herald-fuzz-{}-{:?}.toml", std::process::id(), std::thread::current().id());
-    std::env::temp_dir().join(name)
 }

@@ -24,6 +24,7 @@ mod topology;
 mod up;
 mod worker;
 
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 
