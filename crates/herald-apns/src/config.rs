@@ -43,9 +43,9 @@ pub struct Config {
     pub max_connections: usize,
     /// At most this many pushes in flight on one connection, even if the server allows more.
     pub streams_per_connection: usize,
-    /// At most this many connections are made within 60 s: Apple takes repeated opening and closing for an attack. Connects that
-    /// failed don't count, a back-off of 1 to 5 s bounds those. While there may be none, pushes wait for the connections that are open, or come back as not sent. Usually
-    /// twice `max_connections`: as many as it takes to open all of them and to replace all of them.
+    /// At most this many connections are made within 60 s: Apple takes repeated opening and closing for an attack. Connects
+    /// that failed don't count: a back-off of up to 1, 2, 4 and then 5 s bounds those. While there may be none, pushes wait
+    /// for the connections that are open, or come back as not sent. Usually twice `max_connections`: as many as it takes to open all of them and to replace all of them.
     pub connects_per_minute: usize,
     /// The most that one [`crate::Client::send`] takes: waiting for a connection, resends and healing included.
     pub request_timeout: Duration,

@@ -10,7 +10,8 @@
 //! | a GOAWAY with ENHANCE_YOUR_CALM, n in a row | the back-off of n |
 //! | `per_minute` connects within 60 s that did not fail | the rest of the 60 s |
 //!
-//! An answer forgets all but the last. Never sleeps: it only says yes or no.
+//! An answer forgets all but the last, if it came on a connection that was opened after the last trouble: what an older one
+//! answers says nothing about opening another. Never sleeps: it only says yes or no.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -32,11 +33,13 @@ pub(crate) struct Pace {
     /// Connections that ended without having answered anything, since the last answer.
     barren: u32,
     not_before: Option<Instant>,
+    /// When one of these three was last seen.
+    trouble: Option<Instant>,
 }
 
 impl Pace {
     pub(crate) fn new(per_minute: usize) -> Self {
-        Self { per_minute, begun: VecDeque::new(), failed: 0, barren: 0, not_before: None }
+        Self { per_minute, begun: VecDeque::new(), failed: 0, barren: 0, not_before: None, trouble: None }
     }
 
     /// Whether a connect may begin.
@@ -73,12 +76,15 @@ impl Pace {
         self.rest(now, backoff::delay(self.barren - 1, backoff::BARREN, random));
     }
 
-    /// An answer came: the server is well.
-    pub(crate) fn answered(&mut self) {
-        (self.failed, self.barren, self.not_before) = (0, 0, None);
+    /// An answer came on a connection that was opened at `opened`.
+    pub(crate) fn answered(&mut self, opened: Instant) {
+        if self.trouble.take_if(|trouble| *trouble <= opened).is_some() {
+            (self.failed, self.barren, self.not_before) = (0, 0, None);
+        }
     }
 
     fn rest(&mut self, now: Instant, rest: Duration) -> Duration {
+        self.trouble = Some(now);
         self.not_before = self.not_before.max(Some(now + rest));
         rest
     }
@@ -102,7 +108,7 @@ mod tests {
         let begun: Vec<u64> = (0..200)
             .filter(|second| {
                 let now = start + Duration::from_secs(*second);
-                pace.answered();
+                pace.answered(now);
                 let may = pace.may_begin(now);
                 if may {
                     pace.begin(now);
@@ -129,8 +135,24 @@ mod tests {
         let mut pace = Pace::new(100);
         let rest = pace.failed(now, LONGEST);
         assert!(rest > Duration::ZERO && !pace.may_begin(now) && pace.may_begin(now + rest));
-        pace.answered();
+        pace.answered(now + Duration::from_millis(1));
         assert!(pace.may_begin(now));
+    }
+
+    #[test]
+    fn what_an_older_connection_answers_ends_no_rest() {
+        let opened = Instant::now();
+        let now = opened + Duration::from_secs(1);
+        let failed = |pace: &mut Pace| drop(pace.failed(now, LONGEST));
+        let calmed = |pace: &mut Pace| pace.calmed(now, LONGEST);
+        for trouble in [&failed as &dyn Fn(&mut Pace), &calmed] {
+            let mut pace = Pace::new(100);
+            trouble(&mut pace);
+            pace.answered(opened);
+            assert!(!pace.may_begin(now));
+            pace.answered(now);
+            assert!(pace.may_begin(now));
+        }
     }
 
     #[test]

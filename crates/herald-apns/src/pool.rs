@@ -85,6 +85,7 @@ struct Slot {
     leave: CancellationToken,
     in_flight: usize,
     limit: usize,
+    opened: Instant,
     last_answer: Option<Instant>,
     /// Pushes in a row that came to nothing, and when the last of them did.
     fruitless: u32,
@@ -250,6 +251,7 @@ impl Pool {
             leave,
             in_flight: 0,
             limit,
+            opened: Instant::now(),
             last_answer: None,
             fruitless: 0,
             fruitless_at: None,
@@ -366,10 +368,14 @@ impl Permit {
     pub(crate) fn answered(mut self) {
         self.concluded = true;
         let mut state = self.pool.lock();
-        state.pace.answered();
-        if let Some(slot) = state.slots.iter_mut().find(|slot| slot.id == self.id) {
+        let State { slots, pace, .. } = &mut *state;
+        if let Some(slot) = slots.iter_mut().find(|slot| slot.id == self.id) {
             slot.last_answer = Some(Instant::now());
             (slot.fruitless, slot.fruitless_at) = (0, None);
+            pace.answered(slot.opened);
+        } else {
+            // It has ended with this answer, so its end was counted as that of one that never answered.
+            pace.answered(Instant::now());
         }
     }
 

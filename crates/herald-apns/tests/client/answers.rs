@@ -108,7 +108,7 @@ async fn an_answer_whose_body_never_comes_is_its_status_and_its_connection_is_re
     })
     .await
     .unwrap();
-    let client = client(&server, |config| config.request_timeout = Duration::from_secs(1));
+    let client = client(&server, |config| config.request_timeout = Duration::from_secs(3));
     assert_eq!(client.send(&push()).await.unwrap().status, 200);
     let answer = client.send(&push()).await.unwrap();
     assert_eq!((answer.status, answer.body.as_slice()), (410, b"".as_slice()));

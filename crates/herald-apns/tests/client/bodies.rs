@@ -56,7 +56,7 @@ async fn server_without_room() -> Server {
 #[tokio::test]
 async fn a_body_that_never_finds_room_was_not_sent_and_its_connection_is_replaced() {
     let server = server_without_room().await;
-    let client = client(&server, |config| config.request_timeout = Duration::from_secs(1));
+    let client = client(&server, |config| config.request_timeout = Duration::from_secs(3));
     assert_eq!(client.send(&push()).await.unwrap().status, 200);
     assert_eq!(client.send(&push()).await, Err(Undelivered::NotSent));
     assert_eq!((server.requests(), client.stats().connections), (1, 0));

@@ -8,7 +8,7 @@ use herald_harness::frames::{Head, Server};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::wire::{burst, client, push};
+use crate::wire::{burst, client, push, until_left};
 
 #[tokio::test]
 async fn an_answer_comes_back_with_status_id_and_body() {
@@ -217,7 +217,7 @@ async fn server_that_goes_silent() -> Server {
 #[tokio::test]
 async fn a_push_without_an_answer_is_unknown_and_its_connection_is_replaced() {
     let server = server_that_goes_silent().await;
-    let client = client(&server, |config| config.request_timeout = Duration::from_secs(1));
+    let client = client(&server, |config| config.request_timeout = Duration::from_secs(3));
     assert_eq!(client.send(&push()).await.unwrap().status, 200);
     assert_eq!(client.send(&push()).await, Err(Undelivered::Unknown));
     assert_eq!(client.stats().connections, 0);
@@ -228,9 +228,9 @@ async fn a_push_without_an_answer_is_unknown_and_its_connection_is_replaced() {
 #[tokio::test]
 async fn a_push_given_up_by_its_caller_replaces_a_silent_connection_too() {
     let server = server_that_goes_silent().await;
-    let client = client(&server, |config| config.request_timeout = Duration::from_secs(1));
+    let client = client(&server, |config| config.request_timeout = Duration::from_secs(3));
     assert_eq!(client.send(&push()).await.unwrap().status, 200);
-    let given_up = tokio::time::timeout(Duration::from_millis(700), client.send(&push())).await;
+    let given_up = tokio::time::timeout(Duration::from_secs(2), client.send(&push())).await;
     assert!(given_up.is_err());
     assert_eq!(client.send(&push()).await.unwrap().status, 200);
     assert_eq!((server.requests(), server.connections()), (3, 2));
@@ -339,9 +339,7 @@ async fn close_lets_what_is_in_flight_finish_and_takes_nothing_new() {
     was_written.await.unwrap();
     let closer = client.clone();
     tasks.spawn(async move { closer.close().await });
-    while client.stats().connections > 0 {
-        tokio::task::yield_now().await;
-    }
+    until_left(&client).await;
     assert_eq!(client.send(&push()).await, Err(Undelivered::NotSent));
     release.send_replace(true);
     while let Some(done) = tasks.join_next().await {

@@ -8,7 +8,7 @@ use herald_core::outcome::Undelivered;
 use herald_harness::frames::{End, Head, Peer, Server, flag};
 use tokio::task::JoinSet;
 
-use crate::wire::{client, push, send_when_rested};
+use crate::wire::{client, push, send_when_rested, until_left};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Point {
@@ -124,9 +124,7 @@ async fn an_idle_connection_that_ends_costs_no_push() {
         .unwrap();
         let client = client(&server, |_| {});
         assert_eq!(client.send(&push()).await.unwrap().status, 200);
-        while client.stats().connections > 0 {
-            tokio::task::yield_now().await;
-        }
+        until_left(&client).await;
         assert_eq!(client.send(&push()).await.unwrap().status, 200, "{how:?}");
         assert_eq!((server.requests(), server.connections()), (2, 2), "{how:?}");
     }

@@ -7,7 +7,7 @@ use herald_core::outcome::Undelivered;
 use herald_harness::frames::code::{ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR};
 use herald_harness::frames::{EVERY_STREAM, End, Peer, Server};
 
-use crate::wire::{client, numbered, push, times_read};
+use crate::wire::{client, numbered, push, times_read, until_left};
 
 /// Answers one push, allows ten streams, and returns those of the next three pushes.
 async fn three_in_flight(peer: &mut Peer) -> io::Result<[u32; 3]> {
@@ -125,9 +125,7 @@ async fn a_goaway_on_an_idle_connection_costs_no_push() {
     .unwrap();
     let client = client(&server, |_| {});
     assert_eq!(client.send(&push()).await.unwrap().status, 200);
-    while client.stats().connections > 0 {
-        tokio::task::yield_now().await;
-    }
+    until_left(&client).await;
     assert_eq!(client.send(&push()).await.unwrap().status, 200);
     assert_eq!((server.requests(), server.connections()), (2, 2));
 }
@@ -149,9 +147,7 @@ async fn a_client_that_is_asked_for_calm_rests_before_it_connects_again() {
     let mut rested = 0;
     for client in &clients {
         assert_eq!(client.send(&push()).await.unwrap().status, 200);
-        while client.stats().connections > 0 {
-            tokio::task::yield_now().await;
-        }
+        until_left(&client).await;
         rested += usize::from(client.send(&push()).await == Err(Undelivered::NotSent));
     }
     assert!(rested > 0);

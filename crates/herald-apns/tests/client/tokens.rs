@@ -12,11 +12,12 @@ use bytes::Bytes;
 use herald_apns::{Client, Config};
 use herald_core::time::Timestamp;
 use herald_harness::frames::Server;
+use herald_harness::wait::until;
 use http::Response;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::wire::{burst, client, push};
+use crate::wire::{LIMIT, burst, client, push};
 
 /// What a request showed: its connection's number and its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -261,9 +262,7 @@ async fn the_connections_that_saw_a_token_of_a_wrong_clock_are_all_left() {
         let client = client.clone();
         sends.spawn(async move { client.send(&push()).await.unwrap().status });
     }
-    while apple.seen().len() < 3 {
-        tokio::task::yield_now().await;
-    }
+    until(LIMIT, "three pushes to arrive", async || apple.seen().len() >= 3).await.unwrap();
     apple.hold.send_replace(false);
     assert_eq!(sends.join_all().await, [200, 200]);
     assert_eq!(client.stats().connections, 2);

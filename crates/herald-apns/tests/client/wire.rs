@@ -12,7 +12,11 @@ use herald_core::push::{ApnsPush, PushType};
 use herald_core::subscription::Environment;
 use herald_core::time::Timestamp;
 use herald_harness::frames::Server;
+use herald_harness::wait::until;
 use tokio::task::JoinSet;
+
+/// How long what a test waits for may take on a busy machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A client for the server, after `change`.
 pub(crate) fn client(server: &Server, change: impl FnOnce(&mut Config)) -> Client {
@@ -94,11 +98,21 @@ pub(crate) fn times_read(server: &Server) -> Vec<usize> {
 
 /// Sends until the rest after a failed connect is over.
 pub(crate) async fn send_when_rested(client: &Client) -> u16 {
-    loop {
-        match client.send(&push()).await {
-            Ok(answer) => return answer.status,
-            Err(Undelivered::NotSent) => tokio::task::yield_now().await,
-            Err(Undelivered::Unknown) => panic!("a push came to nothing that should have been answered or not sent"),
+    let sent = tokio::time::timeout(LIMIT, async {
+        loop {
+            match client.send(&push()).await {
+                Ok(answer) => return answer.status,
+                Err(Undelivered::NotSent) => tokio::task::yield_now().await,
+                Err(Undelivered::Unknown) => {
+                    panic!("a push came to nothing that should have been answered or not sent")
+                }
+            }
         }
-    }
+    });
+    sent.await.expect("a push is sent within a minute")
+}
+
+/// Waits until the client uses none of its connections any more.
+pub(crate) async fn until_left(client: &Client) {
+    until(LIMIT, "all connections to be left", async || client.stats().connections == 0).await.unwrap();
 }
