@@ -6,10 +6,10 @@
 //! **Trips** (the first that holds):
 //! - at once on `unauthorized`, `misconfigured` and a provider-wide throttle: every further push would fare the same, and
 //!   a wrong key that is used on costs connections;
-//! - when at least [`MIN_FAILURES`] attempts in the last [`WINDOW`] failed as `unavailable`, `not sent` or `unknown`, and
+//! - when at least [`MIN_FAILURES`] attempts in the current window of [`WINDOW`] failed as `unavailable`, `not sent` or `unknown`, and
 //!   they are half or more of all attempts;
-//! - when [`MIN_FAILURES`] attempts in the last [`WINDOW`] were answered as `unavailable` with none in between that proves the opposite: however
-//!   long all was well before, that is an outage. (Lost connections are not counted here: one takes all that was on it.)
+//! - when [`MIN_FAILURES`] attempts in it were answered as `unavailable` with none in between that proves the opposite: however long all was
+//!   well before, that is an outage. (Lost connections are not counted here: one takes all that was on it.)
 //!
 //! A `Retry-After` is a floor of the open, that of answers to pushes that were still in flight too. One answer with a
 //! `Retry-After` does not trip it: that is one front end's word about one push, which waits by itself.
@@ -30,6 +30,9 @@ pub const WINDOW: Duration = Duration::from_secs(30);
 pub const MIN_FAILURES: u32 = 10;
 /// Probes in flight at once after an open.
 pub const PROBES: u32 = 2;
+/// A probe that has no answer after so long counts no more, and another goes: those that were sent while the provider still
+/// hung must not hold back what waits for its return.
+pub const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// An open that gets longer by less than this is not worth telling the other replicas.
 const WORTH_TELLING: Duration = Duration::from_secs(1);
@@ -62,7 +65,7 @@ pub enum Breaker {
     Probing {
         /// Probes in flight.
         probes: u32,
-        /// When a probe was last let go: one that never reports must not hold the breaker for ever.
+        /// When a probe was last let go; see [`PROBE_PATIENCE`].
         at: Timestamp,
         /// How often it opened in a row.
         times: u16,
@@ -164,7 +167,7 @@ impl Breaker {
                 Admission::Go
             }
             Self::Probing { probes, at, times } => {
-                if probes < PROBES || now.since(at) > WINDOW {
+                if probes < PROBES || now.since(at) >= PROBE_PATIENCE {
                     *self = Self::Probing { probes: probes.min(PROBES - 1) + 1, at: now, times };
                     Admission::Go
                 } else {
@@ -350,8 +353,13 @@ mod tests {
         breaker.open(Trip::Unavailable, None, at(0), HOUR);
         assert_eq!(breaker.admit(at(1)), Admission::Go);
         assert_eq!(breaker.admit(at(1)), Admission::Go);
-        assert!(matches!(breaker.admit(at(20)), Admission::Hold(_)));
-        assert_eq!(breaker.admit(at(32)), Admission::Go);
+        assert!(matches!(breaker.admit(at(3)), Admission::Hold(_)));
+        assert_eq!(breaker.admit(at(4)), Admission::Go);
+        assert!(matches!(breaker.admit(at(4)), Admission::Hold(_)));
+        // The provider is back; what the older probes came to says nothing any more.
+        assert_eq!(breaker.observe(Outcome::Accepted, at(5), HOUR), None);
+        assert_eq!(breaker.observe(Outcome::Unknown, at(20), HOUR), None);
+        assert!(breaker.is_closed());
     }
 
     #[test]
