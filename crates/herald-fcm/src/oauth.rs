@@ -64,7 +64,7 @@ pub(crate) struct Tokens {
     _stop: DropGuard,
 }
 
-const UNUSABLE: &str = "the token endpoint granted a token that has expired already; is a clock wrong?";
+const UNUSABLE: &str = "the token endpoint granted a token that has expired already, or is about to; is a clock wrong?";
 
 struct Shared {
     http: reqwest::Client,
@@ -169,7 +169,7 @@ impl Shared {
         state.fetching = false;
         // One that can't be used even now would be fetched again at once, and again: it counts as a failure.
         let result = result.and_then(|token| {
-            if token.expires > (self.now)() { Ok(token) } else { Err(GrantError::Unavailable(UNUSABLE.to_owned())) }
+            if token.is_usable((self.now)()) { Ok(token) } else { Err(GrantError::Unavailable(UNUSABLE.to_owned())) }
         });
         match result {
             Ok(token) => {

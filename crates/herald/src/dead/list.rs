@@ -63,7 +63,7 @@ pub(super) async fn show(config: &Config, args: &ShowArgs) -> anyhow::Result<()>
     if args.json {
         return Ok(out::json(&shown)?);
     }
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), printable);
     for name in ["id", "parkedAt", "app", "queue", "messageId", "reason", "field", "problem", "fix", "bytes"] {
         let value = if shown[name].is_null() { "-".to_owned() } else { text(&shown[name]) };
         out::line(format!("{name:<10} {value}").trim_end())?;
@@ -72,7 +72,7 @@ pub(super) async fn show(config: &Config, args: &ShowArgs) -> anyhow::Result<()>
         match value.as_object() {
             Some(headers) => {
                 for (header, value) in headers {
-                    out::line(format!("header     {header}: {}", text(value)))?;
+                    out::line(format!("header     {}: {}", printable(header), text(value)))?;
                 }
             }
             None => out::line(format!("property   {name}: {}", text(value)))?,
@@ -80,7 +80,7 @@ pub(super) async fn show(config: &Config, args: &ShowArgs) -> anyhow::Result<()>
     }
     if args.body {
         out::line("")?;
-        out::line(text(&shown["body"]))?;
+        out::line(shown["body"].as_str().unwrap_or_default())?;
     }
     Ok(())
 }
@@ -110,6 +110,11 @@ fn value(entry: &DeadEntry) -> Value {
         "fix": entry.fix,
         "bytes": entry.body_bytes,
     })
+}
+
+/// What a producer sent, without what a terminal would obey: a line break, an escape.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// The same with properties and headers.
