@@ -43,13 +43,13 @@ const AFTER: Duration = Duration::from_secs(3);
 /// Of the 503s of B's FCM, in seconds.
 const RETRY_AFTER: u64 = 10;
 /// What an answer and its record take: what was begun before is in flight.
-const IN_FLIGHT: Duration = Duration::from_millis(1_500);
+const IN_FLIGHT: Duration = Duration::from_secs(4);
 /// Failures after which a breaker opens (`herald_core::breaker::MIN_FAILURES`).
 const UNTIL_OPEN: usize = 10;
 /// The backlog is gone so soon after the provider can be tried again.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// A latency below this is no sign of anything on a busy machine.
-const FLOOR: Duration = Duration::from_millis(250);
+const FLOOR: Duration = Duration::from_secs(1);
 
 /// Microseconds since 1970, as the simulator's journal has them.
 fn now() -> u64 {
@@ -211,6 +211,12 @@ async fn an_outage_of_one_apps_provider_touches_nobody_else_and_leaves_nothing_b
     outage.end().await;
     let ended = now();
     load(&amqp, &login, &mut published, AFTER).await;
+    // What is still on the queue has no delivery yet.
+    let all = f64::from(u32::try_from(published.len()).unwrap());
+    until("every request to be stored", async || {
+        world.metric("herald_requests_total", r#"result="stored""#).await >= all
+    })
+    .await;
     for app in APPS.map(AppId::new) {
         until("every delivery to be closed", async || world.store().open_count(&app).await.is_ok_and(|open| open == 0))
             .await;

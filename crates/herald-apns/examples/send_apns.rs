@@ -12,7 +12,7 @@ use herald_core::push::{ApnsPush, PushType};
 use herald_core::subscription::Environment;
 use herald_core::time::Timestamp;
 
-const USAGE: &str = "HERALD_APNS_KEY=<text of the .p8> send_one --team-id T --key-id K --topic BUNDLE --token HEX \
+const USAGE: &str = "HERALD_APNS_KEY=<text of the .p8> send_apns --team-id T --key-id K --topic BUNDLE --token HEX \
                      [--url https://api.sandbox.push.apple.com] [--ca ca.pem] [--raw]";
 
 #[tokio::main(flavor = "current_thread")]

@@ -11,7 +11,7 @@ use herald_core::time::Timestamp;
 use herald_fcm::{Client, Config};
 
 const USAGE: &str =
-    "send_one --service-account account.json --token T [--url https://fcm.googleapis.com] [--ca ca.pem]";
+    "send_fcm --service-account account.json --token T [--url https://fcm.googleapis.com] [--ca ca.pem]";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {

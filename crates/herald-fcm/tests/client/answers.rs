@@ -111,7 +111,7 @@ async fn an_answer_whose_body_never_comes_is_its_status_and_three_in_a_row_repla
         }
     })
     .await;
-    let client = fcm.client(|config| config.request_timeout = Duration::from_secs(1));
+    let client = fcm.client(|config| config.request_timeout = Duration::from_secs(2));
     assert_eq!(status(&client).await, Ok(200));
     for _ in 0..3 {
         let answer = client.send(&push()).await.unwrap();

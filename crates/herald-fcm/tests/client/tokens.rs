@@ -181,10 +181,8 @@ async fn a_clock_that_is_set_costs_one_fetch_however_many_pushes_see_it() {
     assert_eq!(google.grants(), 2);
     // Backwards: nobody knows its end any more. It is served while another is fetched.
     google.pass(-120 * MINUTE);
-    for _ in 0..1000 {
-        if google.grants() < 3 {
-            assert_eq!(burst(&client, 1).await, 1);
-        }
+    while google.grants() < 3 {
+        assert_eq!(burst(&client, 1).await, 1);
     }
     assert_eq!(burst(&client, 100).await, 100);
     assert_eq!(google.grants(), 3);

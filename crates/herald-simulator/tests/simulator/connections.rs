@@ -140,9 +140,9 @@ async fn connections_are_ended_at_once_or_politely() {
 async fn an_idle_connection_is_ended_and_a_busy_one_is_not() {
     let simulator = start().await;
     let token = iphone(&simulator, "anna").token;
-    rules(&simulator, ApnsRules { idle_close_ms: 600, ..ApnsRules::default() });
+    rules(&simulator, ApnsRules { idle_close_ms: 3_000, ..ApnsRules::default() });
     let mut wire = Wire::apns(&simulator).await;
-    simulator.script(vec![Script { delay_ms: 900, ..Script::default() }]).unwrap();
+    simulator.script(vec![Script { delay_ms: 3_500, ..Script::default() }]).unwrap();
     assert_eq!(wire.reason(pushing(&simulator, &token)).await.0, 200);
     // It was in use all the time: it takes another.
     assert_eq!(wire.reason(pushing(&simulator, &token)).await.0, 200);

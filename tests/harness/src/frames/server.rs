@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustls_pki_types::PrivateKeyDer;
@@ -17,6 +18,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::{End, Peer};
+
+/// How long [`Server::wait_for`] may take on a busy machine.
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
 /// A complete request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,9 +119,13 @@ impl Server {
     }
 
     /// Waits until clients did something.
+    ///
+    /// # Panics
+    /// If they do not within a minute.
     pub async fn wait_for(&self, what: impl FnMut(&Seen) -> bool) {
-        // The sender is ours, so this can't end before.
-        drop(self.seen.subscribe().wait_for(what).await);
+        let mut seen = self.seen.subscribe();
+        let waited = tokio::time::timeout(WAIT_LIMIT, seen.wait_for(what)).await;
+        assert!(waited.is_ok(), "the server did not see within {WAIT_LIMIT:?} what a test waits for");
     }
 }
 
