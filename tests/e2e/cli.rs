@@ -42,7 +42,7 @@ async fn a_missing_broker_or_store_ends_with_64_and_names_the_variable() {
 async fn a_broker_that_is_not_there_ends_with_69() {
     let folder = tempfile::tempdir().unwrap();
     // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = herald_harness::ports::free().unwrap();
     let env = [("HERALD_AMQP_URL", format!("amqp://guest:hidden-word@127.0.0.1:{port}"))];
     let output = run(&["topology"], &env, folder.path()).await;
     assert_eq!(output.code, Some(69), "{output:?}");

@@ -367,8 +367,7 @@ impl World {
 
     /// Starts one more worker and waits until it is ready.
     pub(crate) async fn add_worker(&mut self) -> Result<&mut Worker> {
-        // The port is the system's choice, free a moment ago.
-        let listen = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let listen = format!("127.0.0.1:{}", herald_harness::ports::free()?);
         let mut builder = herald(env!("CARGO_BIN_EXE_herald")).arg(self.command).env("HERALD_LISTEN", &listen);
         for (name, value) in self.env() {
             builder = builder.env(name, value);

@@ -12,7 +12,7 @@
 mod broker;
 mod database;
 mod nest;
-mod ports;
+pub mod ports;
 mod postgres;
 mod rabbit;
 mod rabbit_api;

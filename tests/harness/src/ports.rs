@@ -17,7 +17,7 @@ const LOWEST: u16 = 12_000;
 ///
 /// # Errors
 /// If two hundred random ports were all taken.
-pub(crate) fn free() -> Result<u16> {
+pub fn free() -> Result<u16> {
     let end = ephemeral_start().max(LOWEST + 1_000);
     for _ in 0..200 {
         let random = u64::from_le_bytes(first_eight(uuid::Uuid::new_v5(
