@@ -15,6 +15,8 @@ const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 /// Pushes that are sent together.
 const BURST: usize = 8;
+/// Far more than pass while a token is fetched.
+const BURSTS_LIMIT: usize = 1_000;
 
 struct Soak {
     simulator: Simulator,
@@ -68,12 +70,13 @@ impl Soak {
 
     /// Pushes until so many access tokens were fetched: a refresh is awaited by nobody.
     async fn until_mints(&mut self, wanted: u64) {
-        loop {
+        for _ in 0..BURSTS_LIMIT {
             self.burst().await;
             if self.mints() >= wanted {
                 return;
             }
         }
+        panic!("{} access tokens were fetched, not {wanted}", self.mints());
     }
 
     /// Nothing was refused, and the phone has all.

@@ -206,37 +206,35 @@ fn judge(
     if granted != app {
         return Err(Refusal::permission_denied(project));
     }
-    let rules = world.fcm_rules();
-    if let Some((quota, rules)) = rules.as_ref().and_then(|rules| Some((rules.project_quota?, rules))) {
-        let now = world.clock.secs();
-        world.quotas.of_project(app, quota, now).map_err(|secs| {
-            let (subject, description) = (format!("project:{project}"), "Message rate exceeded");
-            Refusal::quota_exceeded(subject, description, rules.retry_after.header(now, secs))
-        })?;
-    }
+    take_project_quota(world, app, project)?;
     let message = message?;
     message.check()?;
+    if let Addressee::Token(token) | Addressee::Fid(token) = &message.addressee {
+        deliver(world, app, token, &message, owner)?;
+    }
     if message.validate_only {
         world.counters.accepted(FIRST_FCM_KIND + 2);
         return Ok(format!("projects/{project}/messages/fake_message_id"));
-    }
-    if let Addressee::Token(token) | Addressee::Fid(token) = &message.addressee {
-        if let (Some(rules), Owner::Phone(handset)) = (rules, owner)
-            && handset.app == app
-            && handset.unregistered_at_ms().is_none()
-        {
-            take_device_rate(world, &rules, token)?;
-        }
-        deliver(world, app, token, &message, owner)?;
     }
     world.counters.accepted(FIRST_FCM_KIND + usize::from(message.is_visible()));
     let serial = MESSAGES.fetch_add(1, Ordering::Relaxed);
     Ok(format!("projects/{project}/messages/0:{}%{serial:016x}", world.clock.micros()))
 }
 
+/// Counts a message of a project, if the rules set a limit.
+fn take_project_quota(world: &World, app: usize, project: &str) -> Result<(), Refusal> {
+    let (now, Some(rules)) = (world.clock.secs(), world.fcm_rules()) else { return Ok(()) };
+    let Some(quota) = rules.project_quota else { return Ok(()) };
+    world.quotas.of_project(app, quota, now).map_err(|secs| {
+        let (subject, description) = (format!("project:{project}"), "Message rate exceeded");
+        Refusal::quota_exceeded(subject, description, rules.retry_after.header(now, secs))
+    })
+}
+
 /// Counts a message to a device, if the rules set a limit.
-fn take_device_rate(world: &World, rules: &FcmRules, token: &str) -> Result<(), Refusal> {
-    let (Some(rate), now) = (rules.device_rate, world.clock.secs()) else { return Ok(()) };
+fn take_device_rate(world: &World, token: &str) -> Result<(), Refusal> {
+    let (now, Some(rules)) = (world.clock.secs(), world.fcm_rules()) else { return Ok(()) };
+    let Some(rate) = rules.device_rate else { return Ok(()) };
     world.quotas.of_device(token, rate, now).map_err(|secs| {
         let (subject, description) = (format!("device:{}", tail(token)), "Device message rate exceeded");
         Refusal::quota_exceeded(subject, description, rules.retry_after.header(now, secs))
@@ -260,6 +258,10 @@ fn deliver(world: &World, app: usize, token: &str, message: &Message<'_>, owner:
     if handset.app != app {
         return Err(Refusal::sender_id_mismatch());
     }
+    if message.validate_only {
+        return Ok(());
+    }
+    take_device_rate(world, token)?;
     world.deliver(handset, arriving(message, world.clock.millis()));
     Ok(())
 }

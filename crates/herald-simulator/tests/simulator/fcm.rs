@@ -5,29 +5,29 @@ use reqwest::RequestBuilder;
 
 use super::*;
 
-pub(crate) const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
+pub(super) const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
 
 /// The service account of an app.
-pub(crate) fn account(simulator: &Simulator, app: &str) -> Value {
+pub(super) fn account(simulator: &Simulator, app: &str) -> Value {
     serde_json::from_str(&simulator.credentials(app).unwrap().fcm_service_account_json).unwrap()
 }
 
-pub(crate) fn claims(account: &Value) -> Value {
+pub(super) fn claims(account: &Value) -> Value {
     let (issued, ends) = (now(), now() + 3600);
     json!({ "iss": account["client_email"], "scope": SCOPE, "aud": account["token_uri"], "iat": issued, "exp": ends })
 }
 
-pub(crate) fn assertion(account: &Value, claims: &Value) -> String {
+pub(super) fn assertion(account: &Value, claims: &Value) -> String {
     let key = EncodingKey::from_rsa_pem(account["private_key"].as_str().unwrap().as_bytes()).unwrap();
     jsonwebtoken::encode(&Header::new(Algorithm::RS256), claims, &key).unwrap()
 }
 
-pub(crate) fn mint(client: &Client, account: &Value, assertion: &str) -> RequestBuilder {
+pub(super) fn mint(client: &Client, account: &Value, assertion: &str) -> RequestBuilder {
     let grant_type = "urn:ietf:params:oauth:grant-type:jwt-bearer";
     client.post(account["token_uri"].as_str().unwrap()).form(&[("grant_type", grant_type), ("assertion", assertion)])
 }
 
-pub(crate) async fn access_token(simulator: &Simulator, client: &Client, app: &str) -> String {
+pub(super) async fn access_token(simulator: &Simulator, client: &Client, app: &str) -> String {
     let account = account(simulator, app);
     let response = mint(client, &account, &assertion(&account, &claims(&account))).send().await.unwrap();
     assert_eq!(response.status(), 200);
@@ -36,22 +36,22 @@ pub(crate) async fn access_token(simulator: &Simulator, client: &Client, app: &s
     answer["access_token"].as_str().unwrap().to_owned()
 }
 
-pub(crate) fn send(simulator: &Simulator, client: &Client, access_token: &str, message: &Value) -> RequestBuilder {
+pub(super) fn send(simulator: &Simulator, client: &Client, access_token: &str, message: &Value) -> RequestBuilder {
     client
         .post(format!("{}/v1/projects/contoso-mail/messages:send", simulator.fcm_url()))
         .bearer_auth(access_token)
         .body(json!({ "message": message }).to_string())
 }
 
-pub(crate) fn raw_message(token: &str, id: &str) -> Value {
+pub(super) fn raw_message(token: &str, id: &str) -> Value {
     json!({ "token": token, "data": { "herald": herald("raw", id).to_string() }, "android": { "priority": "HIGH" } })
 }
 
-pub(crate) fn android(simulator: &Simulator, name: &str) -> String {
+pub(super) fn android(simulator: &Simulator, name: &str) -> String {
     simulator.add_phone(name, &PhoneSpec::new(MAIL, Platform::Android)).unwrap().token
 }
 
-pub(crate) fn error_code(body: &Value) -> Option<&str> {
+pub(super) fn error_code(body: &Value) -> Option<&str> {
     let details = body["error"]["details"].as_array()?;
     details.iter().find_map(|detail| detail["errorCode"].as_str())
 }

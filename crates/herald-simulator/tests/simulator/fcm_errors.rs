@@ -96,7 +96,10 @@ async fn the_captured_refusals_are_answered_to_the_letter() {
         ),
     ] {
         let (status, body) = sender.answer(&message).await;
-        assert_eq!((body, u64::from(status)), (refusal.clone(), refusal["error"]["code"].as_u64().unwrap()));
+        assert_eq!((&body, u64::from(status)), (&refusal, refusal["error"]["code"].as_u64().unwrap()));
+        // A dry run is refused in the same words.
+        let dry_run = json!({ "validate_only": true, "message": message }).to_string();
+        assert_eq!(json_of(sender.request(dry_run).send().await.unwrap()).await, refusal);
     }
 }
 

@@ -51,7 +51,7 @@ async fn a_project_that_sends_too_much_is_throttled_until_its_minute_ends() {
     // Another project has a minute of its own.
     let foreign = access_token(&simulator, &client, CHAT).await;
     let other = format!("{}/v1/projects/contoso-chat/messages:send", simulator.fcm_url());
-    let dry_run = json!({ "validate_only": true, "message": { "token": token } }).to_string();
+    let dry_run = json!({ "validate_only": true, "message": { "topic": "news" } }).to_string();
     assert_eq!(answer(client.post(other).bearer_auth(foreign).body(dry_run)).await.0, 200);
 
     pass(&simulator, 60);
@@ -79,6 +79,8 @@ async fn a_device_that_gets_too_much_is_throttled_alone_by_the_minute_and_by_the
     assert_eq!((status, subject(&body)), (429, format!("device:{}", &bert[bert.len() - 6..]).as_str()));
     assert!(after.unwrap().parse::<u64>().unwrap() <= 60);
     assert_eq!(answer(push(&dora)).await.0, 200);
+    let dry_run = json!({ "validate_only": true, "message": { "token": bert } }).to_string();
+    assert_eq!(answer(push(&bert).body(dry_run)).await.0, 200, "it reaches no device");
 
     pass(&simulator, 60);
     assert_eq!(answer(push(&bert)).await.0, 200);
