@@ -129,3 +129,17 @@ async fn each_refusal_is_about_whom_google_means_in_all_its_wordings() {
         assert!(answer.retry_after.is_some() && soon(classify(&answer, wall_clock()).outcome), "{answer:?}");
     }
 }
+
+#[tokio::test]
+async fn nonsense_from_the_token_endpoint_is_asked_again_within_one_push() {
+    let (simulator, client, push) = simulator().await;
+    let nonsense = |body: Value| Script {
+        provider: Some(Provider::Oauth),
+        status: Some(200),
+        body: Some(body),
+        ..Script::default()
+    };
+    simulator.script(vec![nonsense(json!("{\"access_token\":\"ya29.")), nonsense(json!({}))]).unwrap();
+    assert_eq!(client.send(&push).await.unwrap().status, 200);
+    assert_eq!((simulator.scripts().len(), simulator.counters().mints), (0, 1));
+}

@@ -160,3 +160,16 @@ async fn a_clock_that_is_minutes_off_costs_no_push() {
     let refused = soak.simulator.counters().refused;
     assert_eq!(refused.keys().collect::<Vec<_>>(), ["fcm"], "{refused:?}");
 }
+
+#[tokio::test]
+async fn access_tokens_of_seconds_are_replaced_in_time() {
+    let mut soak = Soak::start().await;
+    soak.simulator.set(&SettingsChange { access_token_secs: Some(5), ..SettingsChange::default() });
+    for ahead in (0..60).step_by(2) {
+        soak.set(ahead);
+        soak.burst().await;
+    }
+    // Every four seconds of a minute, if this machine isn't slow.
+    let mints = soak.mints();
+    assert!((12..=30).contains(&mints), "{mints}");
+}
