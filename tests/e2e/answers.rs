@@ -34,6 +34,8 @@ const HEALED: (u32, u32) = (0, 1);
 const SOON: (u32, u32) = (0, 2);
 /// The provider in trouble: an early retry.
 const EARLY: (u32, u32) = (1, 3);
+/// The same at Google, who asks for ten seconds.
+const GOOGLES: (u32, u32) = (10, 11);
 /// This device only.
 const DEVICE: (u32, u32) = (5, 15);
 /// A toast ten seconds after the refusal of a raw push that is owed one.
@@ -171,18 +173,18 @@ const FCM: &[Columns] = &[
     (429, OF_PROJECT,                        "retry-after in 100 s", "throttled",     "due",      (98, 101), "kept", (98, 100)),
     (429, OF_DEVICE,                         "retry-after 30",       "throttled",     "due",      (30, 33), "kept", NO),
     (429, OF_DEVICE,                         "",                     "throttled",     "due",      (60, 66), "kept", NO),
-    (500, "INTERNAL",                        "",                     "unavailable",   "accepted", EARLY,   "kept", NO),
-    (502, HTML,                              "",                     "unavailable",   "accepted", EARLY,   "kept", NO),
-    (504, HTML,                              "",                     "unavailable",   "accepted", EARLY,   "kept", NO),
-    (503, "UNAVAILABLE",                     "",                     "unavailable",   "accepted", EARLY,   "kept", NO),
+    (500, "INTERNAL",                        "",                     "unavailable",   "due",      GOOGLES, "kept", NO),
+    (502, HTML,                              "",                     "unavailable",   "due",      GOOGLES, "kept", NO),
+    (504, HTML,                              "",                     "unavailable",   "due",      GOOGLES, "kept", NO),
+    (503, "UNAVAILABLE",                     "",                     "unavailable",   "due",      GOOGLES, "kept", NO),
     (503, "UNAVAILABLE",                     "retry-after 30",       "unavailable",   "due",      (30, 33), "kept", NO),
     (503, "UNAVAILABLE",                     "retry-after in 100 s", "unavailable",   "due",      (98, 110), "kept", NO),
-    (500, "UNSPECIFIED_ERROR",               "",                     "unavailable",   "accepted", EARLY,   "kept", NO),
+    (500, "UNSPECIFIED_ERROR",               "",                     "unavailable",   "due",      GOOGLES, "kept", NO),
     (400, "UNSPECIFIED_ERROR",               "",                     "invalid",       "failed",   NO,      "kept", NO),
     (404, "NOBODY_KNOWS",                    "",                     "misconfigured", "due",      PROBE,   "kept", OURS),
     (418, "NOBODY_KNOWS",                    "",                     "invalid",       "failed",   NO,      "kept", NO),
-    (503, CUT_OFF,                           "",                     "unavailable",   "accepted", EARLY,   "kept", NO),
-    (400, CUT_OFF,                           "",                     "unavailable",   "accepted", EARLY,   "kept", NO),
+    (503, CUT_OFF,                           "",                     "unavailable",   "due",      GOOGLES, "kept", NO),
+    (400, CUT_OFF,                           "",                     "unavailable",   "due",      GOOGLES, "kept", NO),
     (0,   "refuse",                          "healed",               "accepted",      "accepted", HEALED,  "kept", NO),
     (0,   "reset",                           "",                     "unknown",       "due",      LATER,   "kept", NO),
     (0,   "close",                           "",                     "unknown",       "due",      LATER,   "kept", NO),

@@ -8,7 +8,7 @@
 //! | --- | --- | --- | --- | --- |
 //! | not sent | 1 s | ×2 | 1 min | it was not processed; the client has tried other connections already |
 //! | unknown | 10 s | ×2 | 15 min | may have been processed; FCM asks for at least 10 s, a late answer is the common case |
-//! | unavailable | 2 s, or `Retry-After` | ×2 | 15 min | one early retry helps alerts; the breaker holds back the rest |
+//! | unavailable | 2 s (FCM: 10 s), or `Retry-After` | ×2 | 15 min | one early retry helps alerts; the breaker holds back the rest |
 //! | throttled, this device | 10 s, or `Retry-After` | ×2 | 15 min | 10 s → 20 → 40 … 15 min |
 //! | throttled, whole provider | 60 s, or `Retry-After` | – | 1 h | FCM's default when it names none |
 //! | misconfigured, unauthorized | 1 min | ×2 | 15 min | a person must act; a probe must notice soon that they have |

@@ -126,6 +126,11 @@ fn operate(world: &World, method: &Method, path: &str, query: &str, body: &[u8])
         ("PATCH", ["keys", key_id]) => {
             world.keys.change(&world.apps, key_id, &parse(body)?).map_err(|e| no_key(&e)).and_then(|view| shown(&view))
         }
+        ("GET", ["service-accounts"]) => shown(&world.accounts.views(&world.apps)),
+        ("PATCH", ["service-accounts", app]) => {
+            let changed = world.accounts.change(&world.apps, app, parse(body)?);
+            changed.map_err(|e| no_key(&e)).and_then(|view| shown(&view))
+        }
         ("PUT", ["apps", app, "topics", topic]) => {
             world.keys.add_topic(&world.apps, app, topic).map_err(|e| no_key(&e))?;
             Ok(json!({}))

@@ -144,12 +144,7 @@ impl Script {
                 let known = reason.and_then(crate::apns::status_of).map(|status| status.as_u16());
                 known.unwrap_or(if reason.is_some() { 400 } else { 200 })
             }
-            (Provider::Fcm, Some("UNREGISTERED")) => 404,
-            (Provider::Fcm, Some("SENDER_ID_MISMATCH")) => 403,
-            (Provider::Fcm, Some("QUOTA_EXCEEDED")) => 429,
-            (Provider::Fcm, Some("UNAVAILABLE")) => 503,
-            (Provider::Fcm, Some("INTERNAL")) => 500,
-            (Provider::Fcm, Some("THIRD_PARTY_AUTH_ERROR")) => 401,
+            (Provider::Fcm, Some(code)) => crate::fcm::status_of(code).unwrap_or(400),
             (_, code) => {
                 if code.is_some() || reason.is_some() {
                     400

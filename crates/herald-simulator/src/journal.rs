@@ -152,7 +152,7 @@ fn show_header((name, value): (&http::HeaderName, &http::HeaderValue)) -> (Strin
     (name.as_str().to_owned(), value)
 }
 
-fn tail(token: &str) -> String {
+pub(crate) fn tail(token: &str) -> String {
     let skipped = token.chars().count().saturating_sub(TAIL);
     token.chars().skip(skipped).collect()
 }

@@ -39,6 +39,9 @@ pub use counters::{Counts, Provider};
 pub use credentials::Credentials;
 pub use device::{Condition, Form, NotificationTally, Platform, Tally};
 pub use faults::{Fault, Script};
+pub use fcm::{
+    FcmDeviceRate, FcmRules, InvalidTokenWording, ProjectQuota, RetryAfter, ServiceAccountChange, ServiceAccountView,
+};
 pub use journal::JournalEntry;
 pub use latency::Delay;
 pub use options::{AppSpec, Options, StartError};

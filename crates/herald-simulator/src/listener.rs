@@ -300,6 +300,12 @@ where
     let (world, line_of_requests) = (shell.world.clone(), line.clone());
     let service = service_fn(move |request| fcm::answer(world.clone(), line_of_requests.clone(), request));
     let io = TokioIo::new(stream);
+    let idle_ms = shell.world.fcm_rules().map_or(0, |rules| rules.idle_close_ms);
+    let leaving = async {
+        if let Some(rule) = line.leaving(idle_ms, 0).await {
+            shell.world.counters.ended(Provider::Fcm, rule);
+        }
+    };
     if http2 {
         let mut http = hyper::server::conn::http2::Builder::new(Tracked(shell.tasks.clone()));
         http.timer(TokioTimer::new()).max_concurrent_streams(FCM_STREAMS);
@@ -307,7 +313,7 @@ where
         tokio::select! {
             biased;
             result = serving.as_mut() => return ended(result),
-            _ = line.leaving(0, 0) => serving.as_mut().graceful_shutdown(),
+            () = leaving => serving.as_mut().graceful_shutdown(),
         }
         ended(serving.await);
     } else {
@@ -317,7 +323,7 @@ where
         tokio::select! {
             biased;
             result = serving.as_mut() => return ended(result),
-            _ = line.leaving(0, 0) => serving.as_mut().graceful_shutdown(),
+            () = leaving => serving.as_mut().graceful_shutdown(),
         }
         ended(serving.await);
     }

@@ -16,6 +16,7 @@ use crate::control;
 use crate::counters::{Counts, Provider};
 use crate::credentials::{Credentials, Folder, ServerIdentity, app_keys, server_identity};
 use crate::faults::Script;
+use crate::fcm::{ServiceAccountChange, ServiceAccountView};
 use crate::journal::JournalEntry;
 use crate::listener::{Role, Shell, Tls, listen};
 use crate::options::{Options, StartError, check_apps};
@@ -333,7 +334,25 @@ impl Simulator {
         self.world.keys.add_topic(&self.world.apps, app, bundle_id)
     }
 
-    /// Makes all access tokens unknown, as if Google had revoked them.
+    /// The service accounts of Google's projects, in the order of the apps.
+    #[must_use]
+    pub fn service_accounts(&self) -> Vec<ServiceAccountView> {
+        self.world.accounts.views(&self.world.apps)
+    }
+
+    /// Revokes the key of an app's service account, or makes it valid again.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub fn change_service_account(
+        &self,
+        app: &str,
+        change: ServiceAccountChange,
+    ) -> Result<ServiceAccountView, KeyError> {
+        self.world.accounts.change(&self.world.apps, app, change)
+    }
+
+    /// Revokes all access tokens.
     pub fn revoke_access_tokens(&self) {
         self.world.access_tokens.revoke();
     }

@@ -18,7 +18,7 @@ use crate::counters::{Counters, Provider};
 use crate::credentials::AppKeys;
 use crate::device::{Acknowledge, Push};
 use crate::faults::Faults;
-use crate::fcm::AccessTokens;
+use crate::fcm::{AccessTokens, Accounts, FcmRules, Quotas};
 use crate::journal::Journal;
 use crate::latency::Delay;
 use crate::line::Lines;
@@ -95,6 +95,8 @@ pub struct SettingsChange {
     pub other_ca: Option<bool>,
     /// What APNs does of its own accord; replaced as a whole, so that what is absent in it is at its default.
     pub apns: Option<ApnsRules>,
+    /// The same for FCM.
+    pub fcm: Option<FcmRules>,
 }
 
 /// The settings in force.
@@ -111,6 +113,8 @@ pub struct Settings {
     pub access_token_secs: u64,
     pub other_ca: bool,
     pub apns: ApnsRules,
+    #[serde(default)]
+    pub fcm: FcmRules,
 }
 
 /// What an access token holds if nothing else is set, as Google answers it.
@@ -125,6 +129,8 @@ pub(crate) struct World {
     pub(crate) journal: Journal,
     pub(crate) counters: Arc<Counters>,
     pub(crate) access_tokens: AccessTokens,
+    pub(crate) accounts: Accounts,
+    pub(crate) quotas: Quotas,
     pub(crate) keys: Keyring,
     pub(crate) buckets: Buckets,
     pub(crate) apns_lines: Lines,
@@ -139,10 +145,12 @@ pub(crate) struct World {
     delay_ms: AtomicU64,
     access_token_secs: AtomicU64,
     other_ca: AtomicBool,
-    /// Whether `apns_rules` or `delay` hold something, so that the usual request needs no lock.
+    /// Whether the rules or `delay` hold something, so that the usual request needs no lock.
     has_apns_rules: AtomicBool,
+    has_fcm_rules: AtomicBool,
     has_delay: AtomicBool,
     apns_rules: RwLock<Arc<ApnsRules>>,
+    fcm_rules: RwLock<Arc<FcmRules>>,
     delay: RwLock<Option<Arc<Delay>>>,
     dice: Dice,
     receipts_url: RwLock<Option<Arc<str>>>,
@@ -168,6 +176,8 @@ impl World {
             journal: Journal::new(options.journal_limit),
             counters: Arc::default(),
             access_tokens: AccessTokens::new(options.seed),
+            accounts: Accounts::default(),
+            quotas: Quotas::default(),
             keys,
             buckets: Buckets::default(),
             apns_lines: Lines::new(stop.clone()),
@@ -183,8 +193,10 @@ impl World {
             access_token_secs: AtomicU64::new(ACCESS_TOKEN_SECS),
             other_ca: AtomicBool::new(false),
             has_apns_rules: AtomicBool::new(false),
+            has_fcm_rules: AtomicBool::new(false),
             has_delay: AtomicBool::new(false),
             apns_rules: RwLock::default(),
+            fcm_rules: RwLock::default(),
             delay: RwLock::new(None),
             dice: Dice::new(!options.seed),
             receipts_url: RwLock::new(None),
@@ -231,6 +243,12 @@ impl World {
         set.then(|| self.apns_rules.read().expect("nothing panics while rules are held").clone())
     }
 
+    /// What FCM does of its own accord; `None`: nothing.
+    pub(crate) fn fcm_rules(&self) -> Option<Arc<FcmRules>> {
+        let set = self.has_fcm_rules.load(Ordering::Relaxed);
+        set.then(|| self.fcm_rules.read().expect("nothing panics while rules are held").clone())
+    }
+
     fn delay(&self) -> Option<Arc<Delay>> {
         self.delay.read().expect("nothing panics while the delay is held").clone()
     }
@@ -274,6 +292,7 @@ impl World {
             access_token_secs: self.access_token_secs(),
             other_ca: self.shows_other_ca(),
             apns: self.apns_rules().as_deref().cloned().unwrap_or_default(),
+            fcm: self.fcm_rules().as_deref().cloned().unwrap_or_default(),
         }
     }
 
@@ -286,6 +305,9 @@ impl World {
             return Err(problem);
         }
         if let Some(problem) = change.apns.as_ref().and_then(ApnsRules::problem) {
+            return Err(problem);
+        }
+        if let Some(problem) = change.fcm.as_ref().and_then(FcmRules::problem) {
             return Err(problem);
         }
         self.put(change);
@@ -325,6 +347,11 @@ impl World {
             *self.apns_rules.write().expect("nothing panics while rules are held") = Arc::new(rules.clone());
             self.buckets.clear();
         }
+        if let Some(rules) = &change.fcm {
+            self.has_fcm_rules.store(*rules != FcmRules::default(), Ordering::Relaxed);
+            *self.fcm_rules.write().expect("nothing panics while rules are held") = Arc::new(rules.clone());
+            self.quotas.clear();
+        }
     }
 
     fn reset_settings(&self) {
@@ -334,6 +361,7 @@ impl World {
             delay: Some(Delay::FixedMs(0)),
             other_ca: Some(false),
             apns: Some(ApnsRules::default()),
+            fcm: Some(FcmRules::default()),
             delay_ms: Some(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
             clock_offset_secs: Some(0),
             strict: Some(strict),
@@ -349,6 +377,7 @@ impl World {
         self.faults.reset();
         self.dice.reset();
         self.keys.reset(&self.apps);
+        self.accounts.reset();
         self.journal.clear();
         self.counters.reset();
         self.reset_settings();

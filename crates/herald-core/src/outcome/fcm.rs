@@ -17,9 +17,9 @@
 //! | 404 | anything else, HTML too | misconfigured |
 //! | 401, 403 | anything else, HTML too | unauthorized |
 //! | 429 | | throttled: the device if the answer names it, else the provider; `Retry-After`, else 60 s |
-//! | 408, 5xx | | unavailable |
+//! | 408, 5xx | | unavailable: `Retry-After`, else 10 s |
 //! | other 4xx | JSON | invalid |
-//! | 400 and other 4xx | not JSON | unavailable: a proxy or a front end, not FCM |
+//! | 400 and other 4xx | not JSON | unavailable, as long: a proxy or a front end, not FCM |
 //! | anything else | a 200 without a name too | unknown |
 //!
 //! Source: Firebase, `ErrorCode` and "FCM error codes"; bodies as captured by bloomberg/pushiko; the order of parsing is
@@ -35,6 +35,9 @@ use crate::time::Timestamp;
 
 /// What Google asks for when a 429 has no `Retry-After`.
 const DEFAULT_THROTTLE: Duration = Duration::from_secs(60);
+/// What Google asks for between two tries when an answer of a server in trouble has no `Retry-After` ("Scale your FCM
+/// usage": its own calls take up to 10 s).
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
 const FCM_ERROR: &str = "google.firebase.fcm.v1.FcmError";
 const BAD_REQUEST: &str = "google.rpc.BadRequest";
 const QUOTA_FAILURE: &str = "google.rpc.QuotaFailure";
@@ -104,6 +107,7 @@ fn by_code(status: u16, error: &ErrorBody<'_>) -> Option<Outcome> {
 
 fn by_status(answer: &Answer, error: Option<&ErrorBody<'_>>, now: Timestamp) -> Outcome {
     let after = retry_after(answer, now);
+    let unavailable = Outcome::Unavailable { after: Some(after.unwrap_or(DEFAULT_PATIENCE)) };
     match answer.status {
         401 | 403 => Outcome::Unauthorized,
         404 => Outcome::Misconfigured,
@@ -111,9 +115,9 @@ fn by_status(answer: &Answer, error: Option<&ErrorBody<'_>>, now: Timestamp) -> 
             scope: if error.is_some_and(ErrorBody::names_the_device) { Scope::Device } else { Scope::Provider },
             after: Some(after.unwrap_or(DEFAULT_THROTTLE)),
         },
-        408 | 500..=599 => Outcome::Unavailable { after },
+        408 | 500..=599 => unavailable,
         400..=499 if error.is_some() => Outcome::Invalid,
-        400..=499 => Outcome::Unavailable { after },
+        400..=499 => unavailable,
         _ => Outcome::Unknown,
     }
 }

@@ -68,12 +68,12 @@ pub enum Outcome {
     Throttled {
         /// Who is to slow down.
         scope: Scope,
-        /// The provider's `Retry-After`.
+        /// The provider's `Retry-After`, or what its page asks for without one.
         after: Option<Duration>,
     },
     /// The provider is in trouble.
     Unavailable {
-        /// The provider's `Retry-After`.
+        /// The provider's `Retry-After`, or what its page asks for without one.
         after: Option<Duration>,
     },
     /// Surely not processed; may be sent again at once.

@@ -7,5 +7,6 @@ mod goaway;
 mod google;
 mod pushes;
 mod simulator;
+mod soak;
 mod tokens;
 mod wire;

@@ -1,33 +1,104 @@
 //! FCM's error answers, in the bodies that were captured from the real one.
 //!
-//! Sources: Firebase, "FCM error codes"; captured bodies in bloomberg/pushiko. Two things matter to a client: an error
-//! without an `FcmError` detail is about us, never about the device; and `error.status` is not the error code.
+//! Sources: Firebase, "FCM error codes"; captured bodies in bloomberg/pushiko; `google.api.ErrorReason` for the reasons of
+//! ErrorInfo. Two things matter to a client: an error without an `FcmError` detail is about us, never about the device;
+//! and `error.status` is not the error code.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::rules::{FcmRules, InvalidTokenWording};
 use crate::exchange::Answer;
 use crate::faults::Script;
+
+/// FCM's error codes, with the status and the message they come with.
+const CODES: [(&str, u16, &str); 8] = [
+    ("INVALID_ARGUMENT", 400, "Request contains an invalid argument."),
+    ("THIRD_PARTY_AUTH_ERROR", 401, "Auth error from APNS or Web Push Service"),
+    ("APNS_AUTH_ERROR", 401, "Auth error from APNS or Web Push Service"),
+    ("SENDER_ID_MISMATCH", 403, "SenderId mismatch"),
+    ("UNREGISTERED", 404, "Requested entity was not found."),
+    ("QUOTA_EXCEEDED", 429, "Resource has been exhausted (e.g. check quota)."),
+    ("INTERNAL", 500, "Internal error encountered."),
+    ("UNAVAILABLE", 503, "The service is currently unavailable."),
+];
+/// The page that Google's front end answers for paths nobody serves.
+const NO_SUCH_PAGE: &str = "<!DOCTYPE html>\n<html lang=en>\n<title>Error 404 (Not Found)!!1</title>\n";
+const SCOPE_INSUFFICIENT: &str = "ACCESS_TOKEN_SCOPE_INSUFFICIENT";
+
+/// The status and the message that an error code comes with.
+fn usual(error_code: &str) -> Option<(u16, &'static str)> {
+    CODES.iter().find(|(code, ..)| *code == error_code).map(|(_, status, message)| (*status, *message))
+}
+
+/// The status that an error code comes with.
+pub(crate) fn status_of(error_code: &str) -> Option<u16> {
+    usual(error_code).map(|(status, _)| status)
+}
+
+/// A detail of an error.
+#[derive(Debug, PartialEq, Eq)]
+enum Detail {
+    FcmError(&'static str),
+    BadRequest { field: String, description: String },
+    QuotaFailure { subject: String, description: String },
+    ErrorInfo(&'static str),
+}
+
+impl Detail {
+    fn json(&self) -> Value {
+        let kind = |name: &str| format!("type.googleapis.com/google.rpc.{name}");
+        match self {
+            Self::FcmError(error_code) => fcm_error(error_code),
+            Self::BadRequest { field, description } => {
+                let violations = json!([{ "field": field, "description": description }]);
+                json!({ "@type": kind("BadRequest"), "fieldViolations": violations })
+            }
+            Self::QuotaFailure { subject, description } => {
+                let violations = json!([{ "subject": subject, "description": description }]);
+                json!({ "@type": kind("QuotaFailure"), "violations": violations })
+            }
+            Self::ErrorInfo(reason) => {
+                json!({ "@type": kind("ErrorInfo"), "reason": reason, "domain": "googleapis.com" })
+            }
+        }
+    }
+}
+
+/// Why an access token is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BadToken {
+    /// Never handed out.
+    Unknown,
+    Expired,
+    Revoked,
+}
 
 /// Why FCM refuses.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     status: StatusCode,
-    /// `error.status`.
+    /// `error.status`; empty for a page of HTML.
     name: &'static str,
     message: Box<str>,
-    /// `errorCode` of the FcmError detail, if there is one.
-    error_code: Option<&'static str>,
-    /// Field and description of the BadRequest detail, if there is one.
-    violation: Option<Box<(String, String)>>,
-    /// `reason` of the ErrorInfo detail, if there is one.
-    info: Option<&'static str>,
+    /// In the order that was captured.
+    details: Vec<Detail>,
+    retry_after: Option<Box<str>>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, name: &'static str, message: impl Into<Box<str>>) -> Self {
-        Self { status, name, message: message.into(), error_code: None, violation: None, info: None }
+        Self { status, name, message: message.into(), details: Vec::new(), retry_after: None }
+    }
+
+    fn with(mut self, detail: Detail) -> Self {
+        self.details.push(detail);
+        self
+    }
+
+    fn violation(self, field: &str, description: &str) -> Self {
+        self.with(Detail::BadRequest { field: field.to_owned(), description: description.to_owned() })
     }
 
     /// Another path, method or project: a page of HTML.
@@ -39,16 +110,26 @@ impl Refusal {
     pub(super) fn no_credential() -> Self {
         let message = "Request is missing required authentication credential. Expected OAuth 2 access token, login \
                        cookie or other valid authentication credential.";
-        let info = Some("CREDENTIALS_MISSING");
-        Self { info, ..Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message) }
+        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message).with(Detail::ErrorInfo("CREDENTIALS_MISSING"))
     }
 
-    /// An access token that never was, or is no more.
-    pub(super) fn bad_credential(expired: bool) -> Self {
+    /// An access token that never was, or is no more. Google has no reason for one that was revoked; ours is that of an
+    /// account in a bad state, since that is what mostly ends tokens before their time.
+    pub(super) fn bad_credential(token: BadToken) -> Self {
         let message = "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or \
                        other valid authentication credential.";
-        let info = Some(if expired { "ACCESS_TOKEN_EXPIRED" } else { "ACCESS_TOKEN_TYPE_UNSUPPORTED" });
-        Self { info, ..Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message) }
+        let reason = match token {
+            BadToken::Unknown => "ACCESS_TOKEN_TYPE_UNSUPPORTED",
+            BadToken::Expired => "ACCESS_TOKEN_EXPIRED",
+            BadToken::Revoked => "ACCOUNT_STATE_INVALID",
+        };
+        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message).with(Detail::ErrorInfo(reason))
+    }
+
+    /// The access token is for other services than FCM.
+    pub(super) fn scope_insufficient() -> Self {
+        let message = "Request had insufficient authentication scopes.";
+        Self::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", message).with(Detail::ErrorInfo(SCOPE_INSUFFICIENT))
     }
 
     /// The access token is another project's.
@@ -57,46 +138,64 @@ impl Refusal {
             "Permission 'cloudmessaging.messages.create' denied on resource \
              '//cloudresourcemanager.googleapis.com/projects/{project}' (or it may not exist)."
         );
-        let info = Some("IAM_PERMISSION_DENIED");
-        Self { info, ..Self::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", message) }
+        Self::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", message).with(Detail::ErrorInfo("IAM_PERMISSION_DENIED"))
+    }
+
+    /// An error code with its usual status and message.
+    fn usual(name: &'static str, error_code: &'static str) -> Self {
+        let (status, message) = usual(error_code).unwrap_or((400, ""));
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+        Self::new(status, name, message).with(Detail::FcmError(error_code))
     }
 
     /// The app is gone from the device, or the token is unknown.
     pub(super) fn unregistered() -> Self {
-        let plain = Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", "Requested entity was not found.");
-        Self { error_code: Some("UNREGISTERED"), ..plain }
+        Self::usual("NOT_FOUND", "UNREGISTERED")
     }
 
     /// The token is another project's.
     pub(super) fn sender_id_mismatch() -> Self {
-        let plain = Self::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", "SenderId mismatch");
-        Self { error_code: Some("SENDER_ID_MISMATCH"), ..plain }
+        Self::usual("PERMISSION_DENIED", "SENDER_ID_MISMATCH")
     }
 
     /// FCM can't have made this token.
     pub(super) fn invalid_token() -> Self {
-        let message = "The registration token is not a valid FCM registration token";
-        Self {
-            violation: Some(Box::new(("message.token".to_owned(), "Invalid registration token".to_owned()))),
-            ..Self::invalid(message)
-        }
+        Self::usual("INVALID_ARGUMENT", "INVALID_ARGUMENT").violation("message.token", "Invalid registration token")
+    }
+
+    /// The same in the other words that were seen.
+    fn invalid_token_in_a_sentence() -> Self {
+        Self::invalid("The registration token is not a valid FCM registration token")
+    }
+
+    /// Nobody to send to.
+    pub(super) fn no_recipient() -> Self {
+        let message = "Recipient of the message is not set.";
+        Self::new(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", message)
+            .violation("message", message)
+            .with(Detail::FcmError("INVALID_ARGUMENT"))
     }
 
     /// The message is wrong, with an FcmError detail.
     pub(super) fn invalid(message: &str) -> Self {
         let plain = Self::new(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", message);
-        Self { error_code: Some("INVALID_ARGUMENT"), ..plain }
+        plain.with(Detail::FcmError("INVALID_ARGUMENT"))
     }
 
     /// The message is too large: no details at all.
     pub(super) fn too_large() -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", "Android message is too big")
+        Self::new(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", "Request contains an invalid argument.")
+    }
+
+    /// Too many messages. No capture of a real one is known: the QuotaFailure is documented, its words are ours.
+    pub(super) fn quota_exceeded(subject: String, description: &str, retry_after: Option<Box<str>>) -> Self {
+        let detail = Detail::QuotaFailure { subject, description: description.to_owned() };
+        Self { retry_after, ..Self::usual("RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED").with(detail) }
     }
 
     /// The JSON doesn't fit the message's schema, at this field.
     pub(super) fn schema(field: &str, problem: &str) -> Self {
-        let violation = Some(Box::new((field.to_owned(), problem.to_owned())));
-        Self { violation, ..Self::new(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", problem) }
+        Self::new(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", problem).violation(field, problem)
     }
 
     /// A field that doesn't exist, in the object at `place`.
@@ -113,40 +212,53 @@ impl Refusal {
 
     /// Its word in journal and counters.
     pub(super) fn word(&self) -> &'static str {
-        if self.name.is_empty() { "NO_SUCH_PAGE" } else { self.error_code.unwrap_or(self.name) }
+        let code = self.details.iter().find_map(|detail| match detail {
+            Detail::FcmError(error_code) => Some(*error_code),
+            Detail::BadRequest { .. } | Detail::QuotaFailure { .. } | Detail::ErrorInfo(_) => None,
+        });
+        if self.name.is_empty() { "NO_SUCH_PAGE" } else { code.unwrap_or(self.name) }
     }
 
-    pub(super) fn answer(&self) -> Answer {
+    /// The answer, in the words and the order that the rules want.
+    pub(super) fn answer(&self, rules: &FcmRules) -> Answer {
+        if rules.invalid_token_wording == InvalidTokenWording::Sentence && *self == Self::invalid_token() {
+            return Self::invalid_token_in_a_sentence().answer(rules);
+        }
         if self.name.is_empty() {
-            let page = "<!DOCTYPE html>\n<html lang=en>\n<title>Error 404 (Not Found)!!1</title>\n";
+            let html = HeaderValue::from_static("text/html; charset=UTF-8");
             return Answer {
                 status: self.status,
                 reason: self.word().into(),
-                headers: HeaderMap::from_iter([(
-                    header::CONTENT_TYPE,
-                    HeaderValue::from_static("text/html; charset=UTF-8"),
-                )]),
-                body: Bytes::from_static(page.as_bytes()),
+                headers: HeaderMap::from_iter([(header::CONTENT_TYPE, html)]),
+                body: Bytes::from_static(NO_SUCH_PAGE.as_bytes()),
                 shape: None,
             };
         }
-        let mut details = Vec::new();
-        details.extend(self.error_code.map(fcm_error));
-        if let Some((field, description)) = self.violation.as_deref() {
-            let violations = json!([{ "field": field, "description": description }]);
-            details
-                .push(json!({ "@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations }));
-        }
-        if let Some(reason) = self.info {
-            let info = "type.googleapis.com/google.rpc.ErrorInfo";
-            details.push(json!({ "@type": info, "reason": reason, "domain": "googleapis.com" }));
+        let mut details: Vec<_> = self.details.iter().map(Detail::json).collect();
+        if rules.details_reversed {
+            details.reverse();
         }
         let mut answer = Answer::json(self.status, self.word(), &body(self.status, self.name, &self.message, details));
-        if self.status == StatusCode::UNAUTHORIZED {
-            let challenge = "Bearer realm=\"https://accounts.google.com/\", error=\"invalid_token\"";
+        if let Some(challenge) = self.challenge() {
             answer.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
+        if let Some(after) = self.retry_after.as_deref().and_then(|after| HeaderValue::from_str(after).ok()) {
+            answer.headers.insert(header::RETRY_AFTER, after);
+        }
         answer
+    }
+
+    /// The `WWW-Authenticate`, if credentials are to blame.
+    fn challenge(&self) -> Option<&'static str> {
+        if self.details.contains(&Detail::ErrorInfo(SCOPE_INSUFFICIENT)) {
+            return Some(
+                "Bearer realm=\"https://accounts.google.com/\", error=\"insufficient_scope\", \
+                 scope=\"https://www.googleapis.com/auth/firebase.messaging \
+                 https://www.googleapis.com/auth/cloud-platform\"",
+            );
+        }
+        let invalid = "Bearer realm=\"https://accounts.google.com/\", error=\"invalid_token\"";
+        (self.status == StatusCode::UNAUTHORIZED).then_some(invalid)
     }
 }
 
@@ -162,7 +274,8 @@ fn body(status: StatusCode, name: &str, message: &str, details: Vec<Value>) -> V
     json!({ "error": error })
 }
 
-/// The body for a scripted status and error code; none for a success.
+/// The body for a scripted status and error code; none for a success. The message is the script's `reason`, or the one that
+/// the code comes with.
 pub(super) fn scripted_body(script: &Script) -> Option<Value> {
     let status = StatusCode::from_u16(script.status?).ok().filter(|status| !status.is_success())?;
     let name = match status.as_u16() {
@@ -176,7 +289,9 @@ pub(super) fn scripted_body(script: &Script) -> Option<Value> {
         _ => "UNKNOWN",
     };
     let details = script.error_code.as_deref().map(fcm_error).into_iter().collect();
-    Some(body(status, name, script.reason.as_deref().unwrap_or("scripted"), details))
+    let message = script.error_code.as_deref().and_then(usual).map(|(_, message)| message);
+    let message = script.reason.as_deref().or(message).unwrap_or("scripted");
+    Some(body(status, name, message, details))
 }
 
 #[cfg(test)]
@@ -184,19 +299,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unregistered_token_has_the_captured_body() {
-        let answer = Refusal::unregistered().answer();
-        let expected = json!({"error": {
-            "code": 404, "message": "Requested entity was not found.", "status": "NOT_FOUND",
-            "details": [{"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": "UNREGISTERED"}],
-        }});
-        assert_eq!(answer.status, 404);
-        assert_eq!(serde_json::from_slice::<Value>(&answer.body).unwrap(), expected);
+    fn every_code_s_status_has_a_name() {
+        for (code, status, _) in CODES {
+            let script = Script { status: Some(status), error_code: Some(code.to_owned()), ..Script::default() };
+            let body = scripted_body(&script).unwrap();
+            assert_ne!(body["error"]["status"], "UNKNOWN", "{code}");
+            assert_ne!(body["error"]["message"], "scripted", "{code}");
+        }
+        assert_eq!(status_of("NEW_CODE"), None);
     }
 
     #[test]
     fn a_message_too_large_has_no_details() {
-        let body: Value = serde_json::from_slice(&Refusal::too_large().answer().body).unwrap();
+        let body: Value = serde_json::from_slice(&Refusal::too_large().answer(&FcmRules::default()).body).unwrap();
         assert_eq!(body["error"]["details"], Value::Null);
     }
 }

@@ -186,11 +186,11 @@ fn addressee<'a>(message: &Fields<'a>) -> Result<Addressee<'a>, Refusal> {
     let given = ["token", "fid", "topic", "condition"].into_iter().filter(|name| message.get(name).is_some());
     let given: Vec<_> = given.collect();
     match given.as_slice() {
-        [] => Err(Refusal::invalid("Recipient of the message is not set.")),
+        [] => Err(Refusal::no_recipient()),
         [name] => {
             let text = message.text(name, "message")?.unwrap_or_default();
             match *name {
-                "token" if text.is_empty() => Err(Refusal::invalid("Recipient of the message is not set.")),
+                "token" if text.is_empty() => Err(Refusal::no_recipient()),
                 "token" => Ok(Addressee::Token(text)),
                 "fid" => Ok(Addressee::Fid(text)),
                 _ => Ok(Addressee::Many),
@@ -263,20 +263,21 @@ fn size(value: &RawValue) -> usize {
     if json.starts_with('"') { json.len() - 2 } else { json.len() }
 }
 
-/// Keys that FCM keeps for itself.
+/// Keys that FCM keeps for itself. An empty one is refused too, which no page says.
 fn is_reserved(key: &str) -> bool {
-    matches!(key, "from" | "message_type") || key.starts_with("google") || key.starts_with("gcm")
+    matches!(key, "" | "from" | "message_type") || key.starts_with("google") || key.starts_with("gcm")
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::rules::FcmRules;
     use super::*;
     use serde_json::{Value, json};
 
     fn refusal(body: &Value) -> Option<Value> {
         let body = body.to_string();
         let result = Message::parse(body.as_bytes()).and_then(|message| message.check());
-        let answer = result.err()?.answer();
+        let answer = result.err()?.answer(&FcmRules::default());
         Some(serde_json::from_slice(&answer.body).unwrap())
     }
 
@@ -323,8 +324,8 @@ mod tests {
         }
         let number = refusal(&with(&json!({"data": {"a": 12}}))).unwrap();
         assert_eq!(number["error"]["message"], "Invalid value at 'message.data[0].value' (TYPE_STRING), 12");
+        assert_eq!(refusal(&json!({"message": {}})).unwrap()["error"]["details"][1]["errorCode"], "INVALID_ARGUMENT");
         for bad in [
-            json!({"message": {}}),
             with(&json!({"data": {"from": "x"}})),
             with(&json!({"data": {"gcm.x": "x"}})),
             with(&json!({"android": {"data": {"google.x": "x"}}})),

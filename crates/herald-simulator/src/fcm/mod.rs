@@ -2,10 +2,13 @@
 //!
 //! Stands where Google stands on a notification's way.
 
+mod accounts;
 mod error;
 mod fields;
 mod message;
 mod oauth;
+mod quota;
+mod rules;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,15 +19,20 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use serde_json::json;
 
+pub(crate) use accounts::Accounts;
+pub use accounts::{ServiceAccountChange, ServiceAccountView};
 use error::Refusal;
+pub(crate) use error::status_of;
 use message::{Addressee, Message};
 pub(crate) use oauth::AccessTokens;
+pub(crate) use quota::Quotas;
+pub use rules::{FcmDeviceRate, FcmRules, InvalidTokenWording, ProjectQuota, RetryAfter};
 
 use crate::counters::{FIRST_FCM_KIND, Provider};
 use crate::device::{Form, Push};
 use crate::exchange::{Answer, Broken, Ending, Response};
 use crate::faults::{Script, Subject};
-use crate::journal::{BODY_KEPT, Recorded};
+use crate::journal::{BODY_KEPT, Recorded, tail};
 use crate::line::Line;
 use crate::listener::{BodyError, read_body};
 use crate::phones::{Owner, TokenKind};
@@ -63,6 +71,7 @@ fn route(parts: &Parts) -> Route<'_> {
 /// # Errors
 /// [`Broken`] if a script wants no answer.
 pub(crate) async fn answer(world: Arc<World>, line: Arc<Line>, request: Request<Incoming>) -> Result<Response, Broken> {
+    let _busy = world.fcm_rules().filter(|rules| rules.idle_close_ms > 0).map(|_| line.busy());
     let (parts, body) = request.into_parts();
     let body = read_body(body).await;
     let done = match route(&parts) {
@@ -114,7 +123,7 @@ impl Done {
 
 fn refused(world: &World, refusal: &Refusal) -> Ending {
     world.counters.refused(Provider::Fcm, refusal.word());
-    Ending::Answer(refusal.answer())
+    Ending::Answer(refusal.answer(&world.fcm_rules().unwrap_or_default()))
 }
 
 /// What a script says; `made` is the body for its reason or code.
@@ -197,18 +206,39 @@ fn judge(
     if granted != app {
         return Err(Refusal::permission_denied(project));
     }
+    take_project_quota(world, app, project)?;
     let message = message?;
     message.check()?;
+    if let Addressee::Token(token) | Addressee::Fid(token) = &message.addressee {
+        deliver(world, app, token, &message, owner)?;
+    }
     if message.validate_only {
         world.counters.accepted(FIRST_FCM_KIND + 2);
         return Ok(format!("projects/{project}/messages/fake_message_id"));
     }
-    if let Addressee::Token(token) | Addressee::Fid(token) = &message.addressee {
-        deliver(world, app, token, &message, owner)?;
-    }
     world.counters.accepted(FIRST_FCM_KIND + usize::from(message.is_visible()));
     let serial = MESSAGES.fetch_add(1, Ordering::Relaxed);
     Ok(format!("projects/{project}/messages/0:{}%{serial:016x}", world.clock.micros()))
+}
+
+/// Counts a message of a project, if the rules set a limit.
+fn take_project_quota(world: &World, app: usize, project: &str) -> Result<(), Refusal> {
+    let (now, Some(rules)) = (world.clock.secs(), world.fcm_rules()) else { return Ok(()) };
+    let Some(quota) = rules.project_quota else { return Ok(()) };
+    world.quotas.of_project(app, quota, now).map_err(|secs| {
+        let (subject, description) = (format!("project:{project}"), "Message rate exceeded");
+        Refusal::quota_exceeded(subject, description, rules.retry_after.header(now, secs))
+    })
+}
+
+/// Counts a message to a device, if the rules set a limit.
+fn take_device_rate(world: &World, token: &str) -> Result<(), Refusal> {
+    let (now, Some(rules)) = (world.clock.secs(), world.fcm_rules()) else { return Ok(()) };
+    let Some(rate) = rules.device_rate else { return Ok(()) };
+    world.quotas.of_device(token, rate, now).map_err(|secs| {
+        let (subject, description) = (format!("device:{}", tail(token)), "Device message rate exceeded");
+        Refusal::quota_exceeded(subject, description, rules.retry_after.header(now, secs))
+    })
 }
 
 fn deliver(world: &World, app: usize, token: &str, message: &Message<'_>, owner: &Owner) -> Result<(), Refusal> {
@@ -228,6 +258,10 @@ fn deliver(world: &World, app: usize, token: &str, message: &Message<'_>, owner:
     if handset.app != app {
         return Err(Refusal::sender_id_mismatch());
     }
+    if message.validate_only {
+        return Ok(());
+    }
+    take_device_rate(world, token)?;
     world.deliver(handset, arriving(message, world.clock.millis()));
     Ok(())
 }

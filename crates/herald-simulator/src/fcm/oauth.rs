@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode, header};
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 
-use super::error::Refusal;
+use super::error::{BadToken, Refusal};
 use crate::counters::{Provider, bump};
 use crate::exchange::Answer;
 use crate::jwt::Jwt;
@@ -22,8 +22,12 @@ use crate::world::World;
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 /// What google-auth puts into `aud` whatever `token_uri` says.
 const GOOGLES_AUDIENCE: &str = "https://oauth2.googleapis.com/token";
+/// Those that let a client send.
 const SCOPES: [&str; 2] =
     ["https://www.googleapis.com/auth/firebase.messaging", "https://www.googleapis.com/auth/cloud-platform"];
+/// How Google's other scopes begin, or read.
+const ANY_SCOPE: &str = "https://www.googleapis.com/auth/";
+const OPEN_ID: [&str; 3] = ["openid", "email", "profile"];
 /// How long an assertion may hold, in seconds.
 const ASSERTION_LIFE_SECS: i64 = 3600;
 /// How far the client's clock may be off, in seconds.
@@ -43,6 +47,16 @@ pub(crate) struct AccessTokens {
 struct Grant {
     app: usize,
     ends_ms: u64,
+    /// Whether its scopes let it send messages.
+    sends: bool,
+    revoked: bool,
+}
+
+/// An assertion that was found to be right.
+#[derive(Debug, Clone, Copy)]
+struct Granted {
+    app: usize,
+    sends: bool,
 }
 
 impl AccessTokens {
@@ -53,35 +67,38 @@ impl AccessTokens {
     /// The app that this access token may send for.
     ///
     /// # Errors
-    /// Unknown, revoked or expired.
+    /// Unknown, revoked, expired, or without a scope for messages.
     pub(super) fn app(&self, access_token: &str, now_ms: u64) -> Result<usize, Refusal> {
         let granted = self.granted.read().expect("nothing panics while access tokens are held");
         match granted.get(access_token) {
-            None => Err(Refusal::bad_credential(false)),
-            Some(grant) if grant.ends_ms <= now_ms => Err(Refusal::bad_credential(true)),
+            None => Err(Refusal::bad_credential(BadToken::Unknown)),
+            Some(grant) if grant.revoked => Err(Refusal::bad_credential(BadToken::Revoked)),
+            Some(grant) if grant.ends_ms <= now_ms => Err(Refusal::bad_credential(BadToken::Expired)),
+            Some(grant) if !grant.sends => Err(Refusal::scope_insufficient()),
             Some(grant) => Ok(grant.app),
         }
     }
 
-    fn grant(&self, app: usize, now_ms: u64, life_secs: u64) -> String {
+    fn grant(&self, Granted { app, sends }: Granted, now_ms: u64, life_secs: u64) -> String {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let token =
             format!("ya29.{}", random::chars(self.seed, &format!("access token {serial}"), random::URL_SAFE, 64));
         let mut granted = self.granted.write().expect("nothing panics while access tokens are held");
         if granted.len() >= TOKENS_LIMIT {
-            granted.retain(|_, grant| grant.ends_ms > now_ms);
+            granted.retain(|_, grant| grant.ends_ms > now_ms && !grant.revoked);
         }
         if granted.len() >= TOKENS_LIMIT {
             granted.clear();
         }
         let ends_ms = now_ms.saturating_add(life_secs.saturating_mul(1000));
-        granted.insert(token.clone(), Grant { app, ends_ms });
+        granted.insert(token.clone(), Grant { app, ends_ms, sends, revoked: false });
         token
     }
 
-    /// Makes all access tokens unknown.
+    /// Revokes all access tokens.
     pub(crate) fn revoke(&self) {
-        self.granted.write().expect("nothing panics while access tokens are held").clear();
+        let mut granted = self.granted.write().expect("nothing panics while access tokens are held");
+        granted.values_mut().for_each(|grant| grant.revoked = true);
     }
 }
 
@@ -94,9 +111,9 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// Answers a request to the token endpoint.
 pub(super) fn mint(world: &World, parts: &Parts, body: &[u8]) -> Answer {
     match check(world, parts, body) {
-        Ok(app) => {
+        Ok(granted) => {
             let life_secs = world.access_token_secs();
-            let token = world.access_tokens.grant(app, world.clock.millis(), life_secs);
+            let token = world.access_tokens.grant(granted, world.clock.millis(), life_secs);
             bump(&world.counters.mints);
             let body = json!({ "access_token": token, "expires_in": life_secs, "token_type": "Bearer" });
             Answer::json(StatusCode::OK, "", &body)
@@ -120,7 +137,7 @@ struct Claims {
     exp: i64,
 }
 
-fn check(world: &World, parts: &Parts, body: &[u8]) -> Result<usize, Problem> {
+fn check(world: &World, parts: &Parts, body: &[u8]) -> Result<Granted, Problem> {
     let invalid = |problem| ("invalid_grant", problem);
     let form = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if form.split(';').next() != Some("application/x-www-form-urlencoded") {
@@ -136,13 +153,15 @@ fn check(world: &World, parts: &Parts, body: &[u8]) -> Result<usize, Problem> {
     let app = world.apps.of_client_email(&claims.iss).ok_or(invalid("Invalid grant: account not found"))?;
     let keys = &world.apps.list[app].keys;
     let right_key = jwt.header.kid.as_ref().is_none_or(|kid| *kid == keys.fcm_key_id);
+    let right_key = right_key && !world.accounts.is_revoked(app);
     if jwt.header.alg != "RS256" || !right_key || !jwt.signed_by(&keys.fcm_key, Algorithm::RS256, false) {
         return Err(invalid("Invalid JWT Signature."));
     }
     if claims.aud != world.token_uri && claims.aud != GOOGLES_AUDIENCE {
         return Err(invalid("Invalid JWT: the audience is not this token endpoint"));
     }
-    if !claims.scope.split(' ').any(|scope| SCOPES.contains(&scope)) {
+    // Google's other scopes are granted too: that they don't let anybody send is FCM's word, not the token endpoint's.
+    if !claims.scope.split(' ').all(|scope| scope.starts_with(ANY_SCOPE) || OPEN_ID.contains(&scope)) {
         return Err(("invalid_scope", "Invalid OAuth scope or ID token audience provided."));
     }
     let now = world.clock.secs();
@@ -154,7 +173,7 @@ fn check(world: &World, parts: &Parts, body: &[u8]) -> Result<usize, Problem> {
              and exp values in the JWT claim.",
         ));
     }
-    Ok(app)
+    Ok(Granted { app, sends: claims.scope.split(' ').any(|scope| SCOPES.contains(&scope)) })
 }
 
 /// A field of a form, decoded.
@@ -195,13 +214,17 @@ mod tests {
     }
 
     #[test]
-    fn an_access_token_ends() {
+    fn an_access_token_ends_or_is_revoked_and_each_is_its_own_refusal() {
         let tokens = AccessTokens::new(1);
-        let token = tokens.grant(3, 1_000, 5);
+        let granted = Granted { app: 3, sends: true };
+        let token = tokens.grant(granted, 1_000, 5);
         assert_eq!(tokens.app(&token, 5_999), Ok(3));
-        assert_eq!(tokens.app(&token, 6_000), Err(Refusal::bad_credential(true)));
-        assert_ne!(token, tokens.grant(3, 1_000, 5));
+        assert_eq!(tokens.app(&token, 6_000), Err(Refusal::bad_credential(BadToken::Expired)));
+        assert_ne!(token, tokens.grant(granted, 1_000, 5));
+        assert_eq!(tokens.app("ya29.never", 0), Err(Refusal::bad_credential(BadToken::Unknown)));
+        let other = tokens.grant(Granted { sends: false, ..granted }, 1_000, 5);
+        assert_eq!(tokens.app(&other, 2_000), Err(Refusal::scope_insufficient()));
         tokens.revoke();
-        assert_eq!(tokens.app(&token, 0), Err(Refusal::bad_credential(false)));
+        assert_eq!(tokens.app(&token, 5_999), Err(Refusal::bad_credential(BadToken::Revoked)));
     }
 }

@@ -7,7 +7,7 @@ use super::*;
 // Mon, 21 Sep 2026 14:13:20 GMT
 const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
 const GONE: Outcome = Outcome::Gone { since: None, guarded: true };
-const TROUBLE: Outcome = Outcome::Unavailable { after: None };
+const TROUBLE: Outcome = Outcome::Unavailable { after: Some(Duration::from_secs(10)) };
 const HTML: &str = "<!DOCTYPE html><title>Error</title><p>Please try again in 30 seconds.";
 
 const MINUTE: Option<Duration> = Some(Duration::from_secs(60));
