@@ -10,21 +10,21 @@ use super::*;
 const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
 
 /// The service account of an app.
-fn account(simulator: &Simulator, app: &str) -> Value {
+pub(super) fn account(simulator: &Simulator, app: &str) -> Value {
     serde_json::from_str(&simulator.credentials(app).unwrap().fcm_service_account_json).unwrap()
 }
 
-fn claims(account: &Value) -> Value {
+pub(super) fn claims(account: &Value) -> Value {
     let (issued, ends) = (now(), now() + 3600);
     json!({ "iss": account["client_email"], "scope": SCOPE, "aud": account["token_uri"], "iat": issued, "exp": ends })
 }
 
-fn assertion(account: &Value, claims: &Value) -> String {
+pub(super) fn assertion(account: &Value, claims: &Value) -> String {
     let key = EncodingKey::from_rsa_pem(account["private_key"].as_str().unwrap().as_bytes()).unwrap();
     jsonwebtoken::encode(&Header::new(Algorithm::RS256), claims, &key).unwrap()
 }
 
-fn mint(client: &Client, account: &Value, assertion: &str) -> RequestBuilder {
+pub(super) fn mint(client: &Client, account: &Value, assertion: &str) -> RequestBuilder {
     let grant_type = "urn:ietf:params:oauth:grant-type:jwt-bearer";
     client.post(account["token_uri"].as_str().unwrap()).form(&[("grant_type", grant_type), ("assertion", assertion)])
 }
@@ -38,14 +38,14 @@ async fn access_token(simulator: &Simulator, client: &Client, app: &str) -> Stri
     answer["access_token"].as_str().unwrap().to_owned()
 }
 
-fn send(simulator: &Simulator, client: &Client, access_token: &str, message: &Value) -> RequestBuilder {
+pub(super) fn send(simulator: &Simulator, client: &Client, access_token: &str, message: &Value) -> RequestBuilder {
     client
         .post(format!("{}/v1/projects/contoso-mail/messages:send", simulator.fcm_url()))
         .bearer_auth(access_token)
         .body(json!({ "message": message }).to_string())
 }
 
-fn raw_message(token: &str, id: &str) -> Value {
+pub(super) fn raw_message(token: &str, id: &str) -> Value {
     json!({ "token": token, "data": { "herald": herald("raw", id).to_string() }, "android": { "priority": "HIGH" } })
 }
 

@@ -11,6 +11,7 @@ mod keys;
 mod lenient;
 mod outages;
 mod phones;
+mod rules;
 mod wire;
 
 use std::collections::BTreeMap;
