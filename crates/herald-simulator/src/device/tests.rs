@@ -49,8 +49,9 @@ fn acks(step: Step) -> Vec<String> {
 
 /// Nothing is acknowledged; when the phone wants to be woken.
 fn quiet(step: Step) -> Option<u64> {
-    assert_eq!(step.receipts, []);
-    step.wake_at_ms
+    let Step { receipts, wake_at_ms } = step;
+    assert_eq!(receipts, []);
+    wake_at_ms
 }
 
 fn to(phone: &mut Phone, condition: Condition, now_ms: u64) -> Vec<String> {
