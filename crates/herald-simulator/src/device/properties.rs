@@ -165,13 +165,14 @@ impl Watched {
     }
 
     fn change(&mut self, change: Change) -> Result<(), TestCaseError> {
-        let launched = change.launch;
+        // What a launch hands over needs no budget; and what is due when rules change follows the former ones.
+        let background = !change.launch && change.rules.is_none();
         let step = self.phone.change(change, self.now_ms);
-        self.check(step, !launched)
+        self.check(step, background)
     }
 
     fn check(&mut self, step: Step, background: bool) -> Result<(), TestCaseError> {
-        self.log.push(format!("{step:?} {:?}", self.phone.metrics()));
+        self.log.push(format!("{step:?} {:?} {:?}", self.phone.tally(), self.phone.metrics()));
         self.wake_at_ms = step.wake_at_ms;
         prop_assert!(step.wake_at_ms.is_none_or(|at_ms| at_ms >= self.now_ms), "asks for the past");
         let (tally, rules) = (self.phone.tally(), self.phone.rules().clone());

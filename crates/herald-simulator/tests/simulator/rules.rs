@@ -180,6 +180,24 @@ async fn a_push_may_come_twice_and_the_app_acknowledges_twice() {
 }
 
 #[tokio::test]
+async fn whichever_phone_wants_to_be_woken_first_is_though_another_asked_before() {
+    let simulator = start().await;
+    let client = client(&simulator);
+    let repeats = |after_ms| PhoneRules {
+        duplicate_percent: 100,
+        duplicate_after: Some(Delay::FixedMs(after_ms)),
+        ..PhoneRules::default()
+    };
+    let late = PhoneSpec { rules: repeats(3_600_000), ..PhoneSpec::new(MAIL, Platform::Ios) };
+    let late = simulator.add_phone("bert", &late).unwrap().token;
+    accepted(raw_push(&simulator, &client, &late, "n")).await;
+    let token = phone(&simulator, Platform::Ios, Condition::Awake, repeats(20));
+    accepted(raw_push(&simulator, &client, &token, "n")).await;
+    assert_eq!(anna(&simulator, |phone| phone.tally.duplicates == 1).await.tally.raws_delivered, 2);
+    assert_eq!(simulator.phone("bert").unwrap().tally.duplicates, 0);
+}
+
+#[tokio::test]
 async fn apns_keeps_a_push_for_thirty_days_however_long_its_sender_wants() {
     let simulator = start().await;
     let token = phone(&simulator, Platform::Ios, Condition::Offline, PhoneRules::default());
