@@ -320,7 +320,8 @@ impl Phone {
                 Why::Throttled => self.books.metrics.delayed_message_throttled += 1,
             }
         }
-        let roll = if kept.item.push.collapse_key.is_some() { self.roll() } else { 0 };
+        let by_chance = kept.item.push.collapse_key.is_some() || self.rules.reorder;
+        let roll = if by_chance { self.roll() } else { 0 };
         let gone = self.storage.put(self.platform, kept, roll);
         self.books.tally.replaced += gone.replaced;
         self.books.tally.discarded += gone.dropped;

@@ -28,7 +28,7 @@ pub struct PhoneRules {
     /// In power saving, what waits is handed over at each multiple of so many seconds, counted from 1970; visible pushes
     /// that aren't urgent wait too. Absent: what waits does so until the phone is awake, and all visible pushes are shown.
     pub burst_every_secs: Option<u64>,
-    /// What a burst or a reconnect hands over comes in any order.
+    /// What a burst or a reconnect hands over comes in any order; of two pushes, APNs may store the older one.
     pub reorder: bool,
     /// iOS: how many silent pushes the system hands to the app in the background; the others are held.
     pub background_budget: Option<BackgroundBudget>,

@@ -1,6 +1,7 @@
 //! What a provider keeps for a phone that it can't reach, or may not disturb.
 //!
-//! APNs keeps one push per device and app, the newest ("Sending notification requests to APNs"). FCM keeps 100 messages
+//! APNs keeps one push per device and app: "in most cases, the latest", which "isn't always guaranteed" ("Sending
+//! notification requests to APNs"). FCM keeps 100 messages
 //! without a collapse key and drops all of its storage when another one comes; of those with a key it keeps the newest
 //! per key, and four keys, "with no determining factor on which keys are kept" ("Non-collapsible and collapsible
 //! messages").
@@ -58,11 +59,13 @@ impl Storage {
         self.kept.iter().filter(|kept| kept.item.push.collapse_key.is_some()).count()
     }
 
-    /// Keeps one more; `roll` chooses which of four collapse keys goes for a fifth.
+    /// Keeps one more. `roll` chooses which of four collapse keys goes for a fifth, and, if it is odd, that APNs keeps the
+    /// older push.
     pub(super) fn put(&mut self, platform: Platform, kept: Kept, roll: u64) -> Gone {
         let before = self.kept.len();
         let mut gone = Gone::default();
         match (platform, &kept.item.push.collapse_key) {
+            (Platform::Ios, _) if before > 0 && roll % 2 == 1 => return Gone { replaced: 1, ..gone },
             (Platform::Ios, _) => self.kept.clear(),
             (Platform::Android, Some(key)) => {
                 self.kept.retain(|other| other.item.push.collapse_key.as_ref() != Some(key));

@@ -32,7 +32,7 @@ pub struct Tally {
     pub discarded: u64,
     /// Pushes whose life ended before they could be delivered.
     pub expired: u64,
-    /// Stored or held pushes overwritten by newer ones.
+    /// Stored or held pushes that another one replaced: a newer one, but for `reorder`.
     pub replaced: u64,
     /// Receipts that the app decided to send and lost, by `ackLossPercent`.
     pub receipts_lost: u64,

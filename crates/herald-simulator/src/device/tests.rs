@@ -108,6 +108,22 @@ fn an_iphone_stores_one_push_visible_or_not_and_the_newest_wins() {
 }
 
 #[test]
+fn apns_may_keep_the_older_push_if_the_rules_let_it() {
+    let kept: Vec<String> = (0..20)
+        .flat_map(|seed| {
+            let mut phone = Phone::new(Platform::Ios, Condition::Offline, HABITS, seed, 0);
+            phone.set_rules(PhoneRules { reorder: true, ..PhoneRules::default() });
+            for capability in ["old", "new"] {
+                assert_eq!(quiet(phone.receive(raw(capability), 0)), None);
+            }
+            assert_eq!((phone.stored(), phone.tally().replaced), (1, 1));
+            to(&mut phone, Condition::Awake, 0)
+        })
+        .collect();
+    assert!(kept.contains(&"old".to_owned()) && kept.contains(&"new".to_owned()), "{kept:?}");
+}
+
+#[test]
 fn a_force_quit_iphone_discards_raws_and_shows_toasts() {
     let mut phone = phone(Platform::Ios, Condition::ForceQuit);
     assert_eq!(quiet(phone.receive(raw("r"), 0)), None);
