@@ -5,7 +5,7 @@
 //! | guarantee | test |
 //! | --- | --- |
 //! | G1 nothing lost | [`spine`], [`faults`], [`drain`] |
-//! | G2 the person is told | [`spine`] |
+//! | G2 the person is told | [`spine`], [`phones`] |
 //! | G3 no needless toast | [`spine`], [`receipts`], [`faults`] |
 //! | G4 duplicates bounded | [`spine`], [`faults`], [`drain`] |
 //! | G5 our fault never costs the user's device | [`providers`], [`our_fault`], [`answers`] |
@@ -33,6 +33,7 @@ mod lanes;
 mod malformed;
 mod migrate;
 mod our_fault;
+mod phones;
 mod poison;
 mod providers;
 mod random;

@@ -18,6 +18,9 @@ pub(crate) struct Contract<'a> {
     pub(crate) form: Form,
     #[serde(borrow)]
     pub(crate) notification_id: Cow<'a, str>,
+    /// The app server's own id of it.
+    #[serde(borrow, default)]
+    app_notification_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pub(crate) receipt: Option<Cow<'a, str>>,
 }
@@ -26,6 +29,11 @@ impl<'a> Contract<'a> {
     /// The object in `json`; `None` if an app would not understand it.
     pub(crate) fn parse(json: &'a str) -> Option<Self> {
         serde_json::from_str::<Self>(json).ok().filter(|contract| contract.version == 1)
+    }
+
+    /// The app server's own id, if there is one.
+    pub(crate) fn app_notification_id(&self) -> Option<String> {
+        self.app_notification_id.as_deref().map(str::to_owned)
     }
 }
 
@@ -36,7 +44,10 @@ mod tests {
     #[test]
     fn an_app_understands_version_one_only() {
         let json = |version: u32| {
-            format!(r#"{{"version":{version},"form":"raw","notificationId":"n","receipt":"r","content":"\"x\""}}"#)
+            format!(
+                r#"{{"version":{version},"form":"raw","notificationId":"n","receipt":"r","appNotificationId":"order-\u0031",
+                "content":"\"x\""}}"#
+            )
         };
         let one = json(1);
         let contract = Contract::parse(&one).unwrap();
@@ -44,6 +55,7 @@ mod tests {
             (contract.form, &*contract.notification_id, contract.receipt.as_deref()),
             (Form::Raw, "n", Some("r"))
         );
+        assert_eq!(contract.app_notification_id.as_deref(), Some("order-1"));
         assert!(Contract::parse(&json(2)).is_none());
         assert!(Contract::parse(r#"{"version":1,"form":"shout","notificationId":"n"}"#).is_none());
     }

@@ -80,7 +80,7 @@ fn call(world: &World, method: &Method, path: &str, query: &str, body: &[u8]) ->
             let limit = parameter(query, "limit").and_then(|limit| limit.parse().ok()).unwrap_or(JOURNAL_DEFAULT);
             shown(&world.journal.newest(limit, parameter(query, "phone")))
         }
-        ("GET", ["counters"]) => shown(&world.counters.snapshot()),
+        ("GET", ["counters"]) => shown(&world.counts()),
         ("GET", ["settings"]) => shown(&world.settings()),
         ("PUT", ["settings"]) => {
             world.set(&parse::<SettingsChange>(body)?).map_err(bad)?;
@@ -161,7 +161,7 @@ pub(crate) fn put_phone(world: &World, name: &str, spec: &PhoneSpec) -> Result<P
 
 /// Changes a phone, and lets its app send what it can send now.
 pub(crate) fn change_phone(world: &World, name: &str, change: &PhoneChange) -> Result<PhoneView, PhoneError> {
-    let (handset, receipts) = world.phones.change(name, change, world.clock.millis())?;
+    let (handset, receipts) = world.phones.change(name, change, world.seed, world.clock.millis())?;
     for receipt in receipts {
         world.acknowledge(&handset, receipt);
     }
@@ -172,7 +172,9 @@ pub(crate) fn change_phone(world: &World, name: &str, change: &PhoneChange) -> R
 fn refused(error: &PhoneError) -> Refused {
     let status = match error {
         PhoneError::NoSuchPhone(_) => StatusCode::NOT_FOUND,
-        PhoneError::NoSuchApp(_) | PhoneError::Token(_) | PhoneError::TooMany => StatusCode::BAD_REQUEST,
+        PhoneError::NoSuchApp(_) | PhoneError::Token(_) | PhoneError::Rules(_) | PhoneError::TooMany => {
+            StatusCode::BAD_REQUEST
+        }
     };
     (status, error.to_string())
 }

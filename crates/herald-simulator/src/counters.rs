@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::Metrics;
+
 /// How many different reasons are counted by name; scripted answers may invent some.
 const REASONS_LIMIT: usize = 256;
 
@@ -72,6 +74,8 @@ pub struct Counts {
     pub receipts_sent: u64,
     /// Receipts that were given up.
     pub receipts_failed: u64,
+    /// What the providers' consoles would say of the phones that exist.
+    pub phones: Metrics,
 }
 
 impl Counts {

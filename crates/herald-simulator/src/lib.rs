@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 //!
-//! Reading order: `options`, `simulator`, `listener`; then a push: `apns` or `fcm`, `device`, `receipts`; then what
+//! Reading order: `options`, `simulator`, `listener`; then a push: `apns` or `fcm`, `device`, `wakes`, `receipts`; then what
 //! tests do: `phones`, `faults`, `outages`, `journal`, `counters`, `control`. It never uses another crate of Herald.
 
 mod options;
@@ -19,6 +19,7 @@ mod contract;
 mod device;
 mod phones;
 mod receipts;
+mod wakes;
 
 mod control;
 mod counters;
@@ -37,7 +38,9 @@ pub use apns::{
 };
 pub use counters::{Counts, Provider};
 pub use credentials::Credentials;
-pub use device::{Condition, Form, NotificationTally, Platform, Tally};
+pub use device::{
+    BackgroundBudget, CollapsibleBurst, Condition, Form, Metrics, NotificationTally, PhoneRules, Platform, Tally,
+};
 pub use faults::{Fault, Script};
 pub use fcm::{
     FcmDeviceRate, FcmRules, InvalidTokenWording, ProjectQuota, RetryAfter, ServiceAccountChange, ServiceAccountView,

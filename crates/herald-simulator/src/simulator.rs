@@ -23,6 +23,7 @@ use crate::options::{Options, StartError, check_apps};
 use crate::outages::Outage;
 use crate::phones::{Environment, PhoneChange, PhoneError, PhoneSpec, PhoneView};
 use crate::receipts::Receipts;
+use crate::wakes;
 use crate::world::{App, Apps, Settings, SettingsChange, World};
 
 /// How long [`Simulator::shutdown`] waits for connections to end.
@@ -112,6 +113,7 @@ impl Simulator {
         if let Some([second_production, second_sandbox]) = apns_second {
             served.extend([(production, second_production.0), (sandbox, second_sandbox.0)]);
         }
+        simulator.tasks.spawn(wakes::keep(simulator.world.clone()));
         for (role, listener) in served {
             simulator.tasks.spawn(listen(role, listener, shell.clone()));
         }
@@ -259,7 +261,7 @@ impl Simulator {
     /// All counts.
     #[must_use]
     pub fn counters(&self) -> Counts {
-        self.world.counters.snapshot()
+        self.world.counts()
     }
 
     /// The settings in force.

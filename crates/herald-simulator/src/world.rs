@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::apns::{ApnsRules, Buckets, Keyring};
 use crate::clock::Clock;
-use crate::counters::{Counters, Provider};
+use crate::counters::{Counters, Counts, Provider};
 use crate::credentials::AppKeys;
 use crate::device::{Acknowledge, Push};
 use crate::faults::Faults;
@@ -324,6 +324,7 @@ impl World {
         }
         if let Some(offset) = change.clock_offset_secs {
             self.clock.set_offset_secs(offset);
+            self.phones.wakes.look_again();
         }
         if let Some(strict) = change.strict {
             self.strict.store(strict, Ordering::Relaxed);
@@ -390,10 +391,23 @@ impl World {
 
     /// An accepted push reaches its phone.
     pub(crate) fn deliver(&self, handset: &Arc<Handset>, push: Push) {
-        if let Some(acknowledge) = handset.receive(push, self.clock.millis()) {
+        for acknowledge in self.phones.receive(handset, push, self.clock.millis()) {
             self.acknowledge(handset, acknowledge);
         }
         self.changed();
+    }
+
+    /// The time has come that a phone wanted to be woken at.
+    pub(crate) fn wake(&self, handset: &Arc<Handset>, at_ms: u64, now_ms: u64) {
+        for acknowledge in self.phones.wake(handset, at_ms, now_ms) {
+            self.acknowledge(handset, acknowledge);
+        }
+        self.changed();
+    }
+
+    /// All counts, with those of the phones that exist.
+    pub(crate) fn counts(&self) -> Counts {
+        Counts { phones: self.phones.metrics(), ..self.counters.snapshot() }
     }
 
     /// The phone's app sends a receipt in its own time.

@@ -31,6 +31,7 @@ pub(crate) use request::is_device_token;
 pub use rules::{ApnsRules, DeviceRate, EnvironmentReason, Mismatch, OtherTeamReason, Storm};
 pub(crate) use throttle::Buckets;
 
+use crate::contract::Contract;
 use crate::counters::Provider;
 use crate::device::{Form, Life, Push};
 use crate::exchange::{Answer, Broken, Ending, Response};
@@ -40,8 +41,8 @@ use crate::listener::{BodyError, read_body};
 use crate::phones::{Environment, Handset, Owner};
 use crate::world::World;
 
-/// How long APNs keeps a push without `apns-expiration`, in milliseconds.
-const DEFAULT_LIFE_MS: u64 = 30 * 24 * 3600 * 1000;
+/// How long APNs keeps a push at most, and one without `apns-expiration`, in milliseconds.
+const LONGEST_LIFE_MS: u64 = 30 * 24 * 3600 * 1000;
 
 /// Why a push is refused.
 struct Refusal {
@@ -283,7 +284,7 @@ fn whose<'a>(world: &World, connection: &Connection, owner: &'a Owner) -> Result
     let unregistered = |since_ms| Refusal { reason: Reason::Unregistered, since_ms: Some(since_ms) };
     match owner {
         Owner::Phone(handset) if handset.environment != connection.environment => Err(Reason::BadDeviceToken.into()),
-        Owner::Phone(handset) => match handset.unregistered_at_ms() {
+        Owner::Phone(handset) => match handset.unregistered_at_ms(world.clock.millis()) {
             Some(since_ms) => Err(unregistered(since_ms)),
             None => Ok(Some(handset)),
         },
@@ -344,17 +345,20 @@ fn arriving(world: &World, checked: &request::Checked<'_>, payload: &Payload<'_>
     let effect = payload.effect();
     let visible = push_type == PushType::Alert && effect.alerts;
     let contract = payload.contract();
+    let longest = world.clock.millis() + LONGEST_LIFE_MS;
     Push {
         form: contract.as_ref().map_or(if visible { Form::Alert } else { Form::Raw }, |contract| contract.form),
         visible,
-        urgent: false,
+        urgent: checked.priority == 10,
         notification_id: contract.as_ref().map(|contract| contract.notification_id.as_ref().to_owned()),
+        app_notification_id: contract.as_ref().and_then(Contract::app_notification_id),
         receipt: contract.and_then(|contract| contract.receipt).map(std::borrow::Cow::into_owned),
         collapse_id: checked.collapse_id.map(|id| payload::text(id).into_owned()),
+        collapse_key: None,
         life: match checked.expiration {
-            None => Life::Until(world.clock.millis() + DEFAULT_LIFE_MS),
+            None => Life::Until(longest),
             Some(0) => Life::Now,
-            Some(secs) => Life::Until(secs.saturating_mul(1000)),
+            Some(secs) => Life::Until(secs.saturating_mul(1000).min(longest)),
         },
         mutable: effect.mutable,
     }

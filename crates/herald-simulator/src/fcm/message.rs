@@ -107,6 +107,7 @@ pub(super) struct Message<'a> {
     android_notification: Fields<'a>,
     shown: bool,
     ttl_secs: u64,
+    collapse_key: Option<Cow<'a, str>>,
 }
 
 impl<'a> Message<'a> {
@@ -136,6 +137,7 @@ impl<'a> Message<'a> {
             notification,
             android_notification,
             ttl_secs: ttl_secs(&android)?,
+            collapse_key: android.text("collapse_key", "message.android")?,
         })
     }
 
@@ -175,6 +177,11 @@ impl<'a> Message<'a> {
     /// What a notification with the same one replaces.
     pub(super) fn tag(&self) -> Option<Cow<'a, str>> {
         self.android_notification.text("tag", "").ok().flatten()
+    }
+
+    /// What a message that waits with the same one is replaced by; an empty one is none.
+    pub(super) fn collapse_key(&self) -> Option<String> {
+        self.collapse_key.as_deref().filter(|key| !key.is_empty()).map(str::to_owned)
     }
 
     pub(super) fn life(&self, now_ms: u64) -> Life {

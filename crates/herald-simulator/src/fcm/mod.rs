@@ -28,6 +28,7 @@ pub(crate) use oauth::AccessTokens;
 pub(crate) use quota::Quotas;
 pub use rules::{FcmDeviceRate, FcmRules, InvalidTokenWording, ProjectQuota, RetryAfter};
 
+use crate::contract::Contract;
 use crate::counters::{FIRST_FCM_KIND, Provider};
 use crate::device::{Form, Push};
 use crate::exchange::{Answer, Broken, Ending, Response};
@@ -251,8 +252,8 @@ fn deliver(world: &World, app: usize, token: &str, message: &Message<'_>, owner:
         Owner::Former(_) | Owner::Nobody => return Err(Refusal::unregistered()),
     };
     // "token is said to accept a FID too" during the transition; the other way round is refused.
-    let wrong_kind = handset.token_kind == TokenKind::Token && matches!(message.addressee, Addressee::Fid(_));
-    if handset.unregistered_at_ms().is_some() || wrong_kind {
+    let wrong_kind = handset.token_kind() == TokenKind::Token && matches!(message.addressee, Addressee::Fid(_));
+    if handset.unregistered_at_ms(world.clock.millis()).is_some() || wrong_kind {
         return Err(Refusal::unregistered());
     }
     if handset.app != app {
@@ -270,14 +271,18 @@ fn deliver(world: &World, app: usize, token: &str, message: &Message<'_>, owner:
 fn arriving(message: &Message<'_>, now_ms: u64) -> Push {
     let visible = message.is_visible();
     let object = message.herald();
-    let contract = object.as_deref().and_then(crate::contract::Contract::parse);
+    let contract = object.as_deref().and_then(Contract::parse);
     Push {
         form: contract.as_ref().map_or(if visible { Form::Alert } else { Form::Raw }, |contract| contract.form),
         visible,
         urgent: message.urgent,
         notification_id: contract.as_ref().map(|contract| contract.notification_id.as_ref().to_owned()),
+        app_notification_id: contract.as_ref().and_then(Contract::app_notification_id),
         receipt: contract.and_then(|contract| contract.receipt).map(std::borrow::Cow::into_owned),
         collapse_id: message.tag().map(std::borrow::Cow::into_owned),
+        // "Notification messages are always collapsible and will ignore the collapse_key parameter": as with the app's
+        // name, which is the default key.
+        collapse_key: if visible { Some(String::new()) } else { message.collapse_key() },
         life: message.life(now_ms),
         mutable: false,
     }

@@ -15,6 +15,7 @@ mod keys;
 mod lenient;
 mod outages;
 mod phones;
+mod rules;
 mod wire;
 
 use std::collections::BTreeMap;

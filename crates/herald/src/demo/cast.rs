@@ -1,7 +1,7 @@
 //! Who is in the demo: five people, a phone each, and what each of them has to see.
 //!
 //! Only values. What is expected follows from docs/protocol.md and from what a phone does with a silent push in each
-//! condition (`herald-simulator/src/device.rs`).
+//! condition (`herald-simulator/src/device`).
 
 use herald_core::delivery::State;
 use herald_simulator::{Condition, Platform};

@@ -1,146 +1,21 @@
 //! The phones that exist: found by name for the control interface, by push token for a provider.
 //!
-//! Holds the locks around the pure [`Phone`]; never sends anything itself.
+//! Holds the locks around the pure [`Phone`], and books when it wants to be woken; never sends anything itself.
+
+mod spec;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
-use serde::{Deserialize, Serialize};
+pub use spec::{Environment, PhoneChange, PhoneSpec, PhoneView, TokenKind};
 
-use crate::device::{Acknowledge, Condition, Habits, NotificationTally, Phone, Platform, Tally};
+use crate::device::{Acknowledge, Change, Condition, Habits, Metrics, Phone, Platform, Push, Step};
 use crate::random;
+use crate::wakes::Wakes;
 
 /// How many phones there may be, and how many given-up tokens are remembered.
 const PHONES_LIMIT: usize = 100_000;
-
-/// Which of Apple's two environments a token belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Environment {
-    /// `api.push.apple.com`.
-    #[default]
-    Production,
-    /// `api.sandbox.push.apple.com`.
-    Sandbox,
-}
-
-/// What an Android phone is addressed by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum TokenKind {
-    /// A registration token.
-    #[default]
-    Token,
-    /// A Firebase installation id.
-    Fid,
-}
-
-/// A phone to be made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PhoneSpec {
-    /// The app on it.
-    pub app: String,
-    /// Whose it is.
-    pub platform: Platform,
-    /// Its push token; absent: one is derived from the seed and the phone's name.
-    #[serde(default)]
-    pub token: Option<String>,
-    /// Android: what the token is.
-    #[serde(default)]
-    pub token_kind: TokenKind,
-    /// iOS: which environment it belongs to.
-    #[serde(default)]
-    pub environment: Environment,
-    /// Its condition.
-    #[serde(default)]
-    pub condition: Condition,
-    /// From handling a push to sending its receipt, in milliseconds.
-    #[serde(default)]
-    pub ack_delay_ms: u64,
-    /// Visible pushes with `mutable-content` are acknowledged too.
-    #[serde(default)]
-    pub ack_alerts: bool,
-    /// So many of a hundred receipts are never sent.
-    #[serde(default)]
-    pub ack_loss_percent: u8,
-    /// Where its app sends receipts; absent: the general address of the settings.
-    #[serde(default)]
-    pub receipts_url: Option<String>,
-}
-
-impl PhoneSpec {
-    /// A phone with everything at its default.
-    #[must_use]
-    pub fn new(app: &str, platform: Platform) -> Self {
-        Self {
-            app: app.to_owned(),
-            platform,
-            token: None,
-            token_kind: TokenKind::Token,
-            environment: Environment::Production,
-            condition: Condition::Awake,
-            ack_delay_ms: 0,
-            ack_alerts: false,
-            ack_loss_percent: 0,
-            receipts_url: None,
-        }
-    }
-}
-
-/// What to change about a phone; what is absent stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct PhoneChange {
-    /// Its condition; stored pushes are delivered if it allows them.
-    pub condition: Option<Condition>,
-    /// A new push token, as after a reinstall: the former one is answered as unregistered from now on.
-    pub token: Option<String>,
-    /// When APNs shall say that the token became invalid, in milliseconds since 1970 (with `uninstalled`).
-    pub unregistered_at_ms: Option<u64>,
-    /// See [`PhoneSpec::ack_delay_ms`].
-    pub ack_delay_ms: Option<u64>,
-    /// See [`PhoneSpec::ack_alerts`].
-    pub ack_alerts: Option<bool>,
-    /// See [`PhoneSpec::ack_loss_percent`].
-    pub ack_loss_percent: Option<u8>,
-    /// See [`PhoneSpec::receipts_url`].
-    pub receipts_url: Option<String>,
-}
-
-/// A phone and what it has seen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PhoneView {
-    /// Its name.
-    pub name: String,
-    /// The app on it.
-    pub app: String,
-    /// Whose it is.
-    pub platform: Platform,
-    /// Its push token, whole: the test needs it to register the phone.
-    pub token: String,
-    /// What the token is.
-    pub token_kind: TokenKind,
-    /// Which environment it belongs to.
-    pub environment: Environment,
-    /// Its condition.
-    pub condition: Condition,
-    /// What it has seen.
-    #[serde(flatten)]
-    pub tally: Tally,
-    /// Visible pushes on the screen now.
-    pub on_screen: u64,
-    /// Pushes that the provider holds for it now.
-    pub stored: u64,
-    /// Receipts answered with 2xx.
-    pub receipts_sent: u64,
-    /// Receipts given up.
-    pub receipts_failed: u64,
-    /// By notification id.
-    pub notifications: BTreeMap<String, NotificationTally>,
-}
 
 /// Why a phone can't be made or changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -154,6 +29,9 @@ pub enum PhoneError {
     /// The push token can't be one of this platform, or is another phone's.
     #[error("the push token {0}")]
     Token(&'static str),
+    /// A rule means nothing, or nothing for this platform.
+    #[error("rules: {0}")]
+    Rules(String),
     /// There are too many phones.
     #[error("{PHONES_LIMIT} phones are enough; reset first")]
     TooMany,
@@ -162,11 +40,12 @@ pub enum PhoneError {
 /// A phone with its surroundings.
 #[derive(Debug)]
 pub(crate) struct Handset {
+    /// Of this phone and no other, also if it is replaced by one of the same name.
+    pub(crate) serial: u64,
     pub(crate) name: String,
     pub(crate) app: usize,
     pub(crate) app_id: String,
     pub(crate) platform: Platform,
-    pub(crate) token_kind: TokenKind,
     pub(crate) environment: Environment,
     pub(crate) receipts_sent: AtomicU64,
     pub(crate) receipts_failed: AtomicU64,
@@ -177,8 +56,11 @@ pub(crate) struct Handset {
 struct Inner {
     phone: Phone,
     token: String,
+    token_kind: TokenKind,
     receipts_url: Option<Arc<str>>,
     unregistered_at_ms: u64,
+    /// When [`Wakes`] has it.
+    wakes_at_ms: Option<u64>,
 }
 
 impl Handset {
@@ -186,14 +68,16 @@ impl Handset {
         self.inner.lock().expect("nothing panics while a phone is held")
     }
 
-    /// Since when it takes no pushes, in milliseconds since 1970, if its app is uninstalled.
-    pub(crate) fn unregistered_at_ms(&self) -> Option<u64> {
+    /// Since when it takes no pushes, in milliseconds since 1970: its app is uninstalled, or FCM forgot its token.
+    pub(crate) fn unregistered_at_ms(&self, now_ms: u64) -> Option<u64> {
         let inner = self.inner();
-        (inner.phone.condition() == Condition::Uninstalled).then_some(inner.unregistered_at_ms)
+        let uninstalled = (inner.phone.condition() == Condition::Uninstalled).then_some(inner.unregistered_at_ms);
+        uninstalled.or_else(|| inner.phone.forgotten_since_ms(now_ms))
     }
 
-    pub(crate) fn receive(&self, push: crate::device::Push, now_ms: u64) -> Option<Acknowledge> {
-        self.inner().phone.receive(push, now_ms)
+    /// What its token is.
+    pub(crate) fn token_kind(&self) -> TokenKind {
+        self.inner().token_kind
     }
 
     /// Where to send a receipt now; `None`: nowhere configured.
@@ -214,12 +98,15 @@ impl Handset {
             app: self.app_id.clone(),
             platform: self.platform,
             token: inner.token.clone(),
-            token_kind: self.token_kind,
+            token_kind: inner.token_kind,
             environment: self.environment,
             condition: inner.phone.condition(),
             tally: inner.phone.tally(),
             on_screen: inner.phone.on_screen() as u64,
             stored: inner.phone.stored() as u64,
+            held: inner.phone.held() as u64,
+            metrics: inner.phone.metrics(),
+            rules: inner.phone.rules().clone(),
             receipts_sent: self.receipts_sent.load(Ordering::Relaxed),
             receipts_failed: self.receipts_failed.load(Ordering::Relaxed),
             notifications: notifications.map(|(id, tally)| (id.clone(), *tally)).collect(),
@@ -246,6 +133,8 @@ struct Index {
 #[derive(Debug, Default)]
 pub(crate) struct Phones {
     index: RwLock<Index>,
+    serials: AtomicU64,
+    pub(crate) wakes: Wakes,
 }
 
 impl Phones {
@@ -273,27 +162,10 @@ impl Phones {
             Some(token) => checked_token(spec.platform, token)?,
             None => generated_token(spec, seed, name),
         };
-        let habits = Habits {
-            ack_delay_ms: spec.ack_delay_ms,
-            ack_alerts: spec.ack_alerts,
-            ack_loss_percent: spec.ack_loss_percent,
-        };
-        let handset = Arc::new(Handset {
-            name: name.to_owned(),
-            app,
-            app_id: spec.app.clone(),
-            platform: spec.platform,
-            token_kind: spec.token_kind,
-            environment: spec.environment,
-            receipts_sent: AtomicU64::new(0),
-            receipts_failed: AtomicU64::new(0),
-            inner: Mutex::new(Inner {
-                phone: Phone::new(spec.platform, spec.condition, habits, random::of(seed, name)),
-                token: token.clone(),
-                receipts_url: spec.receipts_url.as_deref().map(Arc::from),
-                unregistered_at_ms: now_ms,
-            }),
-        });
+        if let Some(problem) = spec.rules.problem(spec.platform) {
+            return Err(PhoneError::Rules(problem));
+        }
+        let handset = Arc::new(self.handset(name, app, spec, token.clone(), random::of(seed, name), now_ms));
         let mut index = self.write();
         if index.by_token.get(&token).is_some_and(|owner| owner.name != name) {
             return Err(PhoneError::Token("is another phone's"));
@@ -311,6 +183,60 @@ impl Phones {
         Ok(handset.view())
     }
 
+    fn handset(&self, name: &str, app: usize, spec: &PhoneSpec, token: String, seed: u64, now_ms: u64) -> Handset {
+        let habits = Habits {
+            ack_delay_ms: spec.ack_delay_ms,
+            ack_alerts: spec.ack_alerts,
+            ack_loss_percent: spec.ack_loss_percent,
+        };
+        let mut phone = Phone::new(spec.platform, spec.condition, habits, seed, now_ms);
+        phone.set_rules(spec.rules.clone());
+        Handset {
+            serial: self.serials.fetch_add(1, Ordering::Relaxed),
+            name: name.to_owned(),
+            app,
+            app_id: spec.app.clone(),
+            platform: spec.platform,
+            environment: spec.environment,
+            receipts_sent: AtomicU64::new(0),
+            receipts_failed: AtomicU64::new(0),
+            inner: Mutex::new(Inner {
+                phone,
+                token,
+                token_kind: spec.token_kind,
+                receipts_url: spec.receipts_url.as_deref().map(Arc::from),
+                unregistered_at_ms: now_ms,
+                wakes_at_ms: None,
+            }),
+        }
+    }
+
+    /// A push reaches a phone; the receipts that its app sends because of that.
+    pub(crate) fn receive(&self, handset: &Arc<Handset>, push: Push, now_ms: u64) -> Vec<Acknowledge> {
+        let mut inner = handset.inner();
+        let step = inner.phone.receive(push, now_ms);
+        self.settle(handset, &mut inner, step)
+    }
+
+    /// Wakes a phone that wanted to be woken at `at_ms`.
+    pub(crate) fn wake(&self, handset: &Arc<Handset>, at_ms: u64, now_ms: u64) -> Vec<Acknowledge> {
+        let mut inner = handset.inner();
+        if inner.wakes_at_ms == Some(at_ms) {
+            inner.wakes_at_ms = None;
+        }
+        let step = inner.phone.wake(now_ms);
+        self.settle(handset, &mut inner, step)
+    }
+
+    /// Books the time to wake the phone. Under the phone's lock, so that of two steps the later one's time stays.
+    fn settle(&self, handset: &Arc<Handset>, inner: &mut Inner, step: Step) -> Vec<Acknowledge> {
+        if step.wake_at_ms != inner.wakes_at_ms {
+            self.wakes.book(handset, inner.wakes_at_ms, step.wake_at_ms);
+            inner.wakes_at_ms = step.wake_at_ms;
+        }
+        step.receipts
+    }
+
     /// Changes a phone; returns it with the receipts that its app sends because of that.
     ///
     /// # Errors
@@ -319,19 +245,25 @@ impl Phones {
         &self,
         name: &str,
         change: &PhoneChange,
+        seed: u64,
         now_ms: u64,
     ) -> Result<(Arc<Handset>, Vec<Acknowledge>), PhoneError> {
         let handset = self.named(name).ok_or_else(|| PhoneError::NoSuchPhone(name.to_owned()))?;
-        if let Some(token) = &change.token {
-            self.replace_token(&handset, checked_token(handset.platform, token)?, now_ms)?;
+        if let Some(problem) = change.rules.as_ref().and_then(|rules| rules.problem(handset.platform)) {
+            return Err(PhoneError::Rules(problem));
+        }
+        let kind = change.token_kind.filter(|kind| *kind != handset.token_kind());
+        let token = match (&change.token, kind) {
+            (Some(token), _) => Some(checked_token(handset.platform, token)?),
+            // An iPhone's token is of no kind.
+            (None, Some(kind)) if handset.platform == Platform::Android => Some(android_token(kind, seed, name)),
+            (None, _) => None,
+        };
+        if let Some(token) = token {
+            self.replace_token(&handset, token, now_ms)?;
         }
         let mut inner = handset.inner();
         let habits = inner.phone.habits();
-        inner.phone.set_habits(Habits {
-            ack_delay_ms: change.ack_delay_ms.unwrap_or(habits.ack_delay_ms),
-            ack_alerts: change.ack_alerts.unwrap_or(habits.ack_alerts),
-            ack_loss_percent: change.ack_loss_percent.unwrap_or(habits.ack_loss_percent),
-        });
         if let Some(url) = &change.receipts_url {
             inner.receipts_url = Some(Arc::from(url.as_str()));
         }
@@ -339,7 +271,19 @@ impl Phones {
             inner.unregistered_at_ms = now_ms;
         }
         inner.unregistered_at_ms = change.unregistered_at_ms.unwrap_or(inner.unregistered_at_ms);
-        let receipts = change.condition.map_or_else(Vec::new, |condition| inner.phone.change(condition, now_ms));
+        inner.token_kind = kind.unwrap_or(inner.token_kind);
+        let done = Change {
+            condition: change.condition,
+            habits: Some(Habits {
+                ack_delay_ms: change.ack_delay_ms.unwrap_or(habits.ack_delay_ms),
+                ack_alerts: change.ack_alerts.unwrap_or(habits.ack_alerts),
+                ack_loss_percent: change.ack_loss_percent.unwrap_or(habits.ack_loss_percent),
+            }),
+            rules: change.rules.clone(),
+            launch: change.launch,
+        };
+        let step = inner.phone.change(done, now_ms);
+        let receipts = self.settle(&handset, &mut inner, step);
         drop(inner);
         Ok((handset, receipts))
     }
@@ -349,7 +293,10 @@ impl Phones {
         if index.by_token.get(&token).is_some_and(|owner| owner.name != handset.name) {
             return Err(PhoneError::Token("is another phone's"));
         }
-        let former = std::mem::replace(&mut handset.inner().token, token.clone());
+        let mut inner = handset.inner();
+        let former = std::mem::replace(&mut inner.token, token.clone());
+        inner.phone.registered_anew();
+        drop(inner);
         index.by_token.remove(&former);
         if index.former_tokens.len() < PHONES_LIMIT {
             index.former_tokens.insert(former, now_ms);
@@ -385,6 +332,15 @@ impl Phones {
         index.former_tokens.get(token).map_or(Owner::Nobody, |since| Owner::Former(*since))
     }
 
+    /// The sum of what the providers' consoles say of the phones that exist.
+    pub(crate) fn metrics(&self) -> Metrics {
+        let mut sum = Metrics::default();
+        for handset in self.all() {
+            sum.add(handset.inner().phone.metrics());
+        }
+        sum
+    }
+
     pub(crate) fn clear(&self) {
         *self.write() = Index::default();
     }
@@ -404,14 +360,20 @@ fn checked_token(platform: Platform, token: &str) -> Result<String, PhoneError> 
 }
 
 fn generated_token(spec: &PhoneSpec, seed: u64, name: &str) -> String {
-    let part = |what: &str, alphabet, length| random::chars(seed, &format!("{name} {what}"), alphabet, length);
-    match (spec.platform, spec.token_kind) {
-        (Platform::Ios, _) => part("device token", random::HEX, 64),
-        (Platform::Android, TokenKind::Token) => {
-            let instance = part("instance", random::URL_SAFE, 22);
-            format!("{instance}:APA91b{}", part("registration token", random::URL_SAFE, 134))
+    match spec.platform {
+        Platform::Ios => random::chars(seed, &format!("{name} device token"), random::HEX, 64),
+        Platform::Android => android_token(spec.token_kind, seed, name),
+    }
+}
+
+fn android_token(kind: TokenKind, seed: u64, name: &str) -> String {
+    let part = |what: &str, length| random::chars(seed, &format!("{name} {what}"), random::URL_SAFE, length);
+    match kind {
+        TokenKind::Token => {
+            let instance = part("instance", 22);
+            format!("{instance}:APA91b{}", part("registration token", 134))
         }
-        (Platform::Android, TokenKind::Fid) => part("installation id", random::URL_SAFE, 22),
+        TokenKind::Fid => part("installation id", 22),
     }
 }
 
@@ -429,7 +391,7 @@ mod tests {
         let old = put(&phones, "anna", &PhoneSpec::new("a", Platform::Ios)).unwrap().token;
         assert!(matches!(phones.owner(&old), Owner::Phone(phone) if phone.name == "anna"));
         let change = PhoneChange { token: Some("ABCD".to_owned()), ..PhoneChange::default() };
-        assert!(phones.change("anna", &change, 9).is_ok());
+        assert!(phones.change("anna", &change, 1, 9).is_ok());
         assert!(matches!(phones.owner(&old), Owner::Former(9)));
         assert!(matches!(phones.owner("abcd"), Owner::Phone(_)));
         assert!(phones.remove("anna") && !phones.remove("anna"));
@@ -459,12 +421,12 @@ mod tests {
         let phones = Phones::default();
         put(&phones, "anna", &PhoneSpec::new("a", Platform::Ios)).unwrap();
         let anna = phones.named("anna").unwrap();
-        assert_eq!(anna.unregistered_at_ms(), None);
+        assert_eq!(anna.unregistered_at_ms(0), None);
         let gone = PhoneChange { condition: Some(Condition::Uninstalled), ..PhoneChange::default() };
-        assert!(phones.change("anna", &gone, 77).is_ok());
-        assert_eq!(anna.unregistered_at_ms(), Some(77));
+        assert!(phones.change("anna", &gone, 1, 77).is_ok());
+        assert_eq!(anna.unregistered_at_ms(0), Some(77));
         let earlier = PhoneChange { unregistered_at_ms: Some(7), ..PhoneChange::default() };
-        assert!(phones.change("anna", &earlier, 99).is_ok());
-        assert_eq!(anna.unregistered_at_ms(), Some(7));
+        assert!(phones.change("anna", &earlier, 1, 99).is_ok());
+        assert_eq!(anna.unregistered_at_ms(0), Some(7));
     }
 }
