@@ -144,7 +144,7 @@ fn sign(outcome: Outcome) -> Sign {
         | Outcome::Invalid
         | Outcome::Throttled { scope: Scope::Device, .. } => Sign::Good,
         Outcome::NotSent | Outcome::Unknown => Sign::Bad(None),
-        Outcome::Unavailable { after } => Sign::Bad(after),
+        Outcome::Unavailable { after, .. } => Sign::Bad(after),
         Outcome::Throttled { scope: Scope::Provider, after } => Sign::Trip(Trip::Throttled, after),
         Outcome::Unauthorized => Sign::Trip(Trip::Unauthorized, None),
         Outcome::Misconfigured => Sign::Trip(Trip::Misconfigured, None),
@@ -272,7 +272,8 @@ impl Breaker {
 mod tests {
     use super::*;
 
-    const BAD: Outcome = Outcome::Unavailable { after: None };
+    // What a push waits in any case is no matter of the breaker.
+    const BAD: Outcome = Outcome::Unavailable { after: None, least: Duration::from_secs(10) };
     const HOUR: Duration = Duration::from_secs(3_600);
 
     fn at(secs: i64) -> Timestamp {
@@ -373,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_retry_after_of_a_provider_in_trouble_is_kept_by_the_breaker_too() {
-        let asks = |secs| Outcome::Unavailable { after: Some(Duration::from_secs(secs)) };
+        let asks = |secs| Outcome::Unavailable { after: Some(Duration::from_secs(secs)), least: Duration::ZERO };
         let mut breaker = Breaker::new(at(0));
         for _ in 0..9 {
             assert_eq!(breaker.observe(asks(10), at(1), HOUR), None, "one front end's word trips nothing");

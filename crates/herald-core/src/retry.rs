@@ -46,7 +46,7 @@ pub fn wait(outcome: Outcome, attempts: u16, jitter: f64) -> Option<Duration> {
         Outcome::Accepted | Outcome::Invalid => return None,
         Outcome::NotSent => (Duration::from_secs(1), Duration::from_secs(60), None),
         Outcome::Unknown => (UNKNOWN_FLOOR, MAX_WAIT, Some(UNKNOWN_FLOOR)),
-        Outcome::Unavailable { after } => (Duration::from_secs(2), MAX_WAIT, after),
+        Outcome::Unavailable { after, least } => (Duration::from_secs(2), MAX_WAIT, Some(after.unwrap_or(least))),
         Outcome::Throttled { scope: Scope::Device, after } => (Duration::from_secs(10), MAX_WAIT, after),
         Outcome::Throttled { scope: Scope::Provider, after } => {
             let wait = after.unwrap_or(Duration::from_secs(60));
@@ -75,7 +75,7 @@ pub fn again_at(
     let alone = now.plus(wait(outcome, attempts, jitter).unwrap_or_default());
     let Some(until) = open_until else { return alone };
     let floor = match outcome {
-        Outcome::Unavailable { after } => after.unwrap_or_default(),
+        Outcome::Unavailable { after, least } => after.unwrap_or(least),
         // As long as a late answer could still come.
         Outcome::Unknown => UNKNOWN_FLOOR,
         Outcome::NotSent
@@ -102,6 +102,7 @@ mod tests {
     fn each_outcome_waits_as_the_table_says() {
         let throttled = |scope, after| Outcome::Throttled { scope, after };
         let after = |s| Some(Duration::from_secs(s));
+        let trouble = |least| Outcome::Unavailable { after: None, least: Duration::from_secs(least) };
         for (outcome, attempts, want) in [
             (Outcome::Accepted, 1, None),
             (Outcome::Invalid, 1, None),
@@ -109,8 +110,10 @@ mod tests {
             (Outcome::NotSent, 9, Some(60.0)),
             (Outcome::Unknown, 1, Some(10.0)),
             (Outcome::Unknown, 3, Some(40.0)),
-            (Outcome::Unavailable { after: None }, 1, Some(2.0)),
-            (Outcome::Unavailable { after: None }, 40, Some(900.0)),
+            (trouble(0), 1, Some(2.0)),
+            (trouble(10), 1, Some(10.5)),
+            (trouble(10), 4, Some(16.0)),
+            (trouble(10), 40, Some(900.0)),
             (throttled(Scope::Device, None), 2, Some(20.0)),
             (throttled(Scope::Provider, None), 7, Some(60.0)),
             (throttled(Scope::Provider, after(120)), 1, Some(120.0)),
@@ -124,7 +127,8 @@ mod tests {
 
     #[test]
     fn a_retry_after_is_a_floor_up_to_an_hour() {
-        let unavailable = |s| Outcome::Unavailable { after: Some(Duration::from_secs(s)) };
+        let unavailable =
+            |secs| Outcome::Unavailable { after: Some(Duration::from_secs(secs)), least: Duration::from_secs(10) };
         assert_eq!(wait(unavailable(30), 1, 0.0), Some(Duration::from_secs(30)));
         assert_eq!(wait(unavailable(86_400), 1, 0.0), Some(MAX_RETRY_AFTER));
     }
@@ -132,10 +136,13 @@ mod tests {
     #[test]
     fn while_the_breaker_is_open_a_delivery_waits_for_it_and_not_for_itself() {
         let at = Timestamp::from_secs;
-        let unavailable = |after| Outcome::Unavailable { after: Option::map(after, Duration::from_secs) };
+        let unavailable = |after| Outcome::Unavailable {
+            after: Option::map(after, Duration::from_secs),
+            least: Duration::from_secs(10),
+        };
         let throttled = |scope| Outcome::Throttled { scope, after: None };
         for (outcome, want) in [
-            (unavailable(None), 105),
+            (unavailable(None), 110),
             (unavailable(Some(20)), 120),
             (Outcome::NotSent, 105),
             (Outcome::Unknown, 110),
@@ -157,7 +164,7 @@ mod tests {
             for outcome in [
                 Outcome::NotSent,
                 Outcome::Unknown,
-                Outcome::Unavailable { after },
+                Outcome::Unavailable { after, least: Duration::from_secs(10) },
                 Outcome::Throttled { scope: Scope::Device, after },
                 Outcome::Misconfigured,
             ] {

@@ -59,7 +59,7 @@ impl Answered {
             Self::Unproven => (gone, Some(Verdict::Unproven)),
             Self::ThrottledDevice => (Outcome::Throttled { scope: Scope::Device, after: None }, None),
             Self::ThrottledProvider => (Outcome::Throttled { scope: Scope::Provider, after: None }, None),
-            Self::Unavailable => (Outcome::Unavailable { after: None }, None),
+            Self::Unavailable => (Outcome::Unavailable { after: None, least: Duration::ZERO }, None),
             Self::Unauthorized => (Outcome::Unauthorized, None),
             Self::NotSent => (Outcome::NotSent, None),
             Self::Unknown => (Outcome::Unknown, None),

@@ -16,7 +16,7 @@ fn outcomes() -> [Outcome; 9] {
         Outcome::Misconfigured,
         Outcome::Unauthorized,
         Outcome::Throttled { scope: Scope::Device, after: None },
-        Outcome::Unavailable { after: None },
+        Outcome::Unavailable { after: None, least: Duration::ZERO },
         Outcome::NotSent,
         Outcome::Unknown,
     ]

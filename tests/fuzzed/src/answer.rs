@@ -41,7 +41,7 @@ fn holds(answer: &Answer, classified: &Classified, word: &[u8]) {
             let later = matches!(classified.outcome, Outcome::Gone { since: Some(since), .. } if since > NOW);
             assert!(verdict != Some(Verdict::Dead) || later, "{:?} costs a token by itself", classified.outcome);
         }
-        Outcome::Throttled { after, .. } | Outcome::Unavailable { after } => {
+        Outcome::Throttled { after, .. } | Outcome::Unavailable { after, .. } => {
             assert!(after.is_none_or(|after| after <= MAX_RETRY_AFTER), "{after:?}");
         }
         Outcome::Unauthorized => assert!(matches!(status, 401 | 403), "{status} pauses an app"),

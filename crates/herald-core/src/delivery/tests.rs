@@ -49,7 +49,7 @@ fn check(delivery: &Delivery, event: Event, now: i64, want: Want) -> Step {
 }
 
 const THROTTLED: Outcome = Outcome::Throttled { scope: Scope::Device, after: None };
-const UNAVAILABLE: Outcome = Outcome::Unavailable { after: None };
+const UNAVAILABLE: Outcome = Outcome::Unavailable { after: None, least: Duration::ZERO };
 
 #[test]
 fn an_accepted_raw_that_is_owed_a_toast_is_watched_until_acceptance_plus_delay() {

@@ -18,6 +18,8 @@
 //! Source of [`DOCUMENTED`]: Apple, "Handling notification responses from APNs", and, for the broadcast reasons, "Handling
 //! error responses from APNs" (never sent to Herald, known by name).
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::words::{printable, retry_after};
@@ -108,7 +110,7 @@ pub fn classify(answer: &Answer, now: Timestamp) -> Classified {
     }
     let body = serde_json::from_slice::<Value>(&answer.body).unwrap_or(Value::Null);
     let Some(reason) = body.get("reason").and_then(Value::as_str) else {
-        return of(Outcome::Unavailable { after }, Some("other"), None);
+        return of(Outcome::Unavailable { after, least: Duration::ZERO }, Some("other"), None);
     };
     let since = body.get("timestamp").and_then(Value::as_i64).filter(|ms| *ms > 0).map(Timestamp::from_millis);
     match DOCUMENTED.iter().find(|(status, word, _)| *status == answer.status && *word == reason) {
@@ -122,7 +124,7 @@ pub fn classify(answer: &Answer, now: Timestamp) -> Classified {
     }
 }
 
-fn outcome(meaning: Meaning, since: Option<Timestamp>, after: Option<std::time::Duration>) -> Outcome {
+fn outcome(meaning: Meaning, since: Option<Timestamp>, after: Option<Duration>) -> Outcome {
     match meaning {
         Meaning::BadToken => Outcome::Gone { since: None, guarded: true },
         Meaning::Unregistered => Outcome::Gone { since, guarded: since.is_none() },
@@ -131,18 +133,18 @@ fn outcome(meaning: Meaning, since: Option<Timestamp>, after: Option<std::time::
         Meaning::Unauthorized => Outcome::Unauthorized,
         Meaning::DeviceThrottled => Outcome::Throttled { scope: Scope::Device, after },
         Meaning::ProviderThrottled => Outcome::Throttled { scope: Scope::Provider, after },
-        Meaning::Unavailable => Outcome::Unavailable { after },
+        Meaning::Unavailable => Outcome::Unavailable { after, least: Duration::ZERO },
         Meaning::NotSent => Outcome::NotSent,
     }
 }
 
-fn by_status(status: u16, since: Option<Timestamp>, after: Option<std::time::Duration>) -> Outcome {
+fn by_status(status: u16, since: Option<Timestamp>, after: Option<Duration>) -> Outcome {
     match status {
         403 => Outcome::Unauthorized,
         410 => Outcome::Gone { since, guarded: true },
         429 => Outcome::Throttled { scope: Scope::Device, after },
         // 408: the request was not read in time, and may be repeated (RFC 9110 §15.5.9).
-        408 | 500..=599 => Outcome::Unavailable { after },
+        408 | 500..=599 => Outcome::Unavailable { after, least: Duration::ZERO },
         400..=499 => Outcome::Invalid,
         _ => Outcome::Unknown,
     }

@@ -35,9 +35,9 @@ use crate::time::Timestamp;
 
 /// What Google asks for when a 429 has no `Retry-After`.
 const DEFAULT_THROTTLE: Duration = Duration::from_secs(60);
-/// What Google asks for between two tries when an answer of a server in trouble has no `Retry-After` ("Scale your FCM
-/// usage": its own calls take up to 10 s).
-const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
+/// What Google asks for between two tries of a push when an answer of a server in trouble has no `Retry-After` ("Scale
+/// your FCM usage": its own calls take up to 10 s).
+const PATIENCE: Duration = Duration::from_secs(10);
 const FCM_ERROR: &str = "google.firebase.fcm.v1.FcmError";
 const BAD_REQUEST: &str = "google.rpc.BadRequest";
 const QUOTA_FAILURE: &str = "google.rpc.QuotaFailure";
@@ -107,7 +107,8 @@ fn by_code(status: u16, error: &ErrorBody<'_>) -> Option<Outcome> {
 
 fn by_status(answer: &Answer, error: Option<&ErrorBody<'_>>, now: Timestamp) -> Outcome {
     let after = retry_after(answer, now);
-    let unavailable = Outcome::Unavailable { after: Some(after.unwrap_or(DEFAULT_PATIENCE)) };
+    let least = if after.is_some() { Duration::ZERO } else { PATIENCE };
+    let unavailable = Outcome::Unavailable { after, least };
     match answer.status {
         401 | 403 => Outcome::Unauthorized,
         404 => Outcome::Misconfigured,

@@ -73,8 +73,10 @@ pub enum Outcome {
     },
     /// The provider is in trouble.
     Unavailable {
-        /// The provider's `Retry-After`, or what its page asks for without one.
+        /// The provider's `Retry-After`: for all pushes.
         after: Option<Duration>,
+        /// What its page asks for without one: for this push.
+        least: Duration,
     },
     /// Surely not processed; may be sent again at once.
     NotSent,

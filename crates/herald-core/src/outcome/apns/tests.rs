@@ -20,7 +20,7 @@ fn of(status: u16, reason: &str) -> Outcome {
 const BAD_TOKEN: Outcome = Outcome::Gone { since: None, guarded: true };
 const DEVICE: Outcome = Outcome::Throttled { scope: Scope::Device, after: None };
 const PROVIDER: Outcome = Outcome::Throttled { scope: Scope::Provider, after: None };
-const TROUBLE: Outcome = Outcome::Unavailable { after: None };
+const TROUBLE: Outcome = Outcome::Unavailable { after: None, least: Duration::ZERO };
 
 #[test]
 fn every_documented_reason_has_its_outcome() {
@@ -180,8 +180,8 @@ fn a_retry_after_is_kept_should_one_ever_come() {
         assert_eq!(classify(&answer, NOW).outcome, outcome);
     };
     check(429, "TooManyRequests", Outcome::Throttled { scope: Scope::Device, after: wait });
-    check(503, "ServiceUnavailable", Outcome::Unavailable { after: wait });
-    check(500, "New", Outcome::Unavailable { after: wait });
+    check(503, "ServiceUnavailable", Outcome::Unavailable { after: wait, least: Duration::ZERO });
+    check(500, "New", Outcome::Unavailable { after: wait, least: Duration::ZERO });
 }
 
 proptest! {

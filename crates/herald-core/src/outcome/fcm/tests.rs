@@ -7,7 +7,7 @@ use super::*;
 // Mon, 21 Sep 2026 14:13:20 GMT
 const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
 const GONE: Outcome = Outcome::Gone { since: None, guarded: true };
-const TROUBLE: Outcome = Outcome::Unavailable { after: Some(Duration::from_secs(10)) };
+const TROUBLE: Outcome = Outcome::Unavailable { after: None, least: Duration::from_secs(10) };
 const HTML: &str = "<!DOCTYPE html><title>Error</title><p>Please try again in 30 seconds.";
 
 const MINUTE: Option<Duration> = Some(Duration::from_secs(60));
@@ -191,7 +191,7 @@ fn a_retry_after_is_seconds_or_a_date_and_an_hour_at_most() {
     let after = Some(Duration::from_secs(7));
     assert_eq!(classify(&throttled, NOW).outcome, Outcome::Throttled { scope: Scope::Provider, after });
     let busy = Answer { retry_after: Some("7".to_owned()), ..answer(503, HTML) };
-    assert_eq!(classify(&busy, NOW).outcome, Outcome::Unavailable { after });
+    assert_eq!(classify(&busy, NOW).outcome, Outcome::Unavailable { after, least: Duration::ZERO });
 }
 
 proptest! {
