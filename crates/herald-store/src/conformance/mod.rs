@@ -68,6 +68,7 @@ macro_rules! conformance_tests {
             }
             take {
                 a_take_returns_all_that_a_push_needs
+                a_take_says_when_the_last_push_found_the_token_dead
                 a_stale_hint_takes_nothing
                 of_concurrent_takes_one_wins
                 a_lapsed_lease_makes_the_row_due_again_and_counts_the_take
