@@ -132,6 +132,8 @@ macro_rules! conformance_tests {
                 a_withdrawn_fanout_makes_no_more_deliveries
                 an_expired_fanout_makes_none
                 two_replicas_never_make_the_same_page
+                claims_are_counted_until_a_page_is_made
+                a_fanout_that_is_given_up_is_a_dead_letter_and_what_was_made_of_it_goes_on
             }
             sweep {
                 open_deliveries_of_expired_notifications_are_closed_then_deleted

@@ -26,7 +26,7 @@ pub async fn events_come_out_until_they_are_done(store: Store) {
     assert!(told(&store).await.is_empty());
 }
 
-fn letter(n: u128) -> DeadLetter {
+pub fn letter(n: u128) -> DeadLetter {
     DeadLetter {
         id: Uuid::from_u128(n),
         source_queue: "herald.requests.high".to_owned(),

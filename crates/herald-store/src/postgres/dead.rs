@@ -162,7 +162,7 @@ impl Postgres {
     }
 }
 
-async fn insert_letters(connection: &mut PgConnection, letters: &[&DeadLetter]) -> sqlx::Result<u64> {
+pub(crate) async fn insert_letters(connection: &mut PgConnection, letters: &[&DeadLetter]) -> sqlx::Result<u64> {
     let inserted = sqlx::query(
         "
         INSERT INTO dead_letters (id, source_queue, reason_code, field, problem, fix, app_id, message_id, headers, body,

@@ -61,7 +61,7 @@ impl Sqlite {
 }
 
 /// Index: primary key.
-fn insert_letters(tx: &Tx<'_>, letters: &[DeadLetter]) -> JobResult<u64> {
+pub(crate) fn insert_letters(tx: &Tx<'_>, letters: &[DeadLetter]) -> JobResult<u64> {
     let mut insert = tx.connection.prepare_cached(
         "
         INSERT INTO dead_letters (id, source_queue, reason_code, field, problem, fix, app_id, message_id, headers, body,
