@@ -58,7 +58,7 @@ async fn a_request_delivered_three_times_is_done_alone_and_its_neighbours_are_no
     assert!(log.contains("a suspect is done alone"), "it was not recognized as a suspect:\n{log}");
     until("it to leave herald.suspect", async || amqp.ready("herald.suspect").await.unwrap() == 0).await;
     world.all_closed().await;
-    assert_eq!(world.store().dead_count().await.unwrap(), 0);
+    assert_eq!(world.dead_count().await.unwrap(), 0);
     assert_eq!(world.simulator.pushes().await.len(), 3, "each once");
     world.finish().await;
 }
@@ -74,8 +74,8 @@ async fn a_suspect_that_breaks_the_contract_is_parked_with_its_field() {
     }
     until("the message to be ready again", async || amqp.ready("herald.requests.high").await.unwrap() == 1).await;
     world.add_worker().await.unwrap();
-    until("the dead letter", async || world.store().dead_count().await.unwrap() == 1).await;
-    let letter = world.store().dead_list(1, None).await.unwrap().remove(0);
+    until("the dead letter", async || world.dead_count().await.unwrap() == 1).await;
+    let letter = world.dead_letters().await.remove(0);
     assert_eq!((letter.field.as_str(), letter.source_queue.as_str()), ("target", "herald.requests.high"));
     assert_eq!(letter.message_id.as_deref(), Some("broken"));
     world.finish().await;
@@ -133,7 +133,7 @@ fn poisoned(setup: Setup) -> Setup {
 /// Is the poison parked: as a dead letter if it never became a delivery, else as a failed delivery?
 async fn is_parked(world: &World, place: &str) -> bool {
     match place {
-        "intake" | "fanout" => world.store().dead_count().await.is_ok_and(|count| count == 1),
+        "intake" | "fanout" => world.dead_count().await.is_ok_and(|count| count == 1),
         _ => world.state("poison", "poison").await.is_some_and(|state| state == "failed"),
     }
 }
@@ -185,7 +185,7 @@ async fn poison_is_parked(setup: Setup, deed: &str, place: &str) {
     let deaths = supervise(&mut world, place).await;
     assert_eq!(deaths, if deed == "panic" { 0 } else { DEATHS }, "a panic kills nobody, anything else three workers");
     if place != "push" {
-        let letter = world.store().dead_list(1, None).await.unwrap().remove(0);
+        let letter = world.dead_letters().await.remove(0);
         assert_eq!((letter.reason_code.as_str(), letter.message_id.as_deref()), ("poison", Some("poison")));
         assert!(!letter.fix.is_empty());
         let body: Value = serde_json::from_slice(&letter.body).unwrap();

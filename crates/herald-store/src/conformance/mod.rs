@@ -34,7 +34,7 @@ use uuid::Uuid;
 use crate::{
     Attempt, Intaken, NewDelivery, NewNotification, NewSubscription, Record, Recorded, Resolved, Store, Taken,
 };
-use crate::{Trace, TracedDelivery};
+use crate::{DeadFilter, DeadLetter, DeadPage, Trace, TracedDelivery};
 
 /// A lease or hold that outlasts any test.
 pub const LONG: Duration = Duration::from_secs(600);
@@ -325,6 +325,15 @@ pub async fn take_due(store: &Store, queue: DispatchQueue) -> Taken {
     let hints = store.due(queue, 10, LONG).await.unwrap();
     assert_eq!(hints.len(), 1, "{queue}");
     store.take(&hints, LONG).await.unwrap().pop().unwrap()
+}
+
+/// All dead letters, the newest first.
+pub async fn letters(store: &Store) -> Vec<DeadLetter> {
+    let mut letters = Vec::new();
+    for entry in store.dead_page(&DeadFilter::default(), DeadPage::NewestBefore(None), i64::MAX).await.unwrap() {
+        letters.extend(store.dead_letter(entry.key.id).await.unwrap());
+    }
+    letters
 }
 
 /// Routing keys of all events, each as often as it was written.
