@@ -67,7 +67,7 @@ async fn delivered_after_the_app_is_added(setup: Setup) {
     world.add_worker().await.unwrap();
     world.phone_of(OTHER, "anna", "anna", json!({ "platform": "ios", "receiptsUrl": "" })).await;
     publish_for_other(&world, "order", &requests::raw(OTHER, "anna")).await;
-    until("the dead letter", async || world.store().dead_count().await.is_ok_and(|count| count == 1)).await;
+    until("the dead letter", async || world.dead_count().await.is_ok_and(|count| count == 1)).await;
 
     let found = letters(&world, &["--app", "-", "--reason", "invalid_request", "--since", "1h"]).await;
     let id = found[0]["id"].as_str().unwrap();
@@ -88,7 +88,7 @@ async fn delivered_after_the_app_is_added(setup: Setup) {
     let to = if world.producers.is_empty() { "herald.requests.high" } else { "herald.suspect" };
     assert!(replayed.contains(to), "{replayed}");
     until("the push", async || world.simulator.count("anna", "rawsDelivered").await == 1).await;
-    assert_eq!(world.store().dead_count().await.unwrap(), 0);
+    assert_eq!(world.dead_count().await.unwrap(), 0);
 
     // As if the process had died between publishing and removing: the letter is replayed once more.
     world.store().dead_insert(&[kept], &[]).await.unwrap();
@@ -97,7 +97,7 @@ async fn delivered_after_the_app_is_added(setup: Setup) {
     until("the next push", async || world.simulator.count("anna", "rawsDelivered").await == 2).await;
     nothing_waits(&world).await;
     assert_eq!(world.simulator.pushes().await.len(), 2, "the replay was pushed once");
-    assert_eq!(world.store().dead_count().await.unwrap(), 0);
+    assert_eq!(world.dead_count().await.unwrap(), 0);
     assert!(!world.logs().join("\n").contains(CONTENT), "a log tells content");
     world.finish().await;
 }
@@ -126,8 +126,8 @@ async fn a_replay_vouches_for_the_login_that_published_and_for_no_other() {
     world.phone("anna", json!({ "platform": "ios" })).await;
     // The second app's producer speaks for the first app.
     publish_for_other(&world, "foreign", &requests::raw(APP, "anna")).await;
-    until("the dead letter", async || world.store().dead_count().await.is_ok_and(|count| count == 1)).await;
-    let first = world.store().dead_list(1, None).await.unwrap().remove(0);
+    until("the dead letter", async || world.dead_count().await.is_ok_and(|count| count == 1)).await;
+    let first = world.dead_letters().await.remove(0);
     assert_eq!((first.field.as_str(), first.app.as_ref().map(AppId::as_str)), ("user_id", Some(APP)));
     let replayed = done(&world, &["replay", "--app", APP]).await;
     assert!(replayed.contains("1 published again"), "{replayed}");
@@ -165,9 +165,9 @@ async fn a_replayed_message_has_what_its_producer_gave_it_and_nothing_of_the_bro
         .with_headers(headers);
     let body = requests::raw(APP, "anna").to_string();
     amqp.publish("herald.requests", "low", sent, body.as_bytes()).await.unwrap();
-    until("the dead letter", async || world.store().dead_count().await.is_ok_and(|count| count == 1)).await;
+    until("the dead letter", async || world.dead_count().await.is_ok_and(|count| count == 1)).await;
     assert_eq!(world.stop_worker(0, LIMIT).await, Some(0));
-    let id = world.store().dead_list(1, None).await.unwrap()[0].id.to_string();
+    let id = world.dead_letters().await[0].id.to_string();
     let shown = done(&world, &["show", &id]).await;
     assert!(shown.contains("x-own: kept") && shown.contains("herald.notification.v9"), "{shown}");
     done(&world, &["replay", &id, "--message-id", "mended"]).await;
@@ -191,7 +191,7 @@ async fn a_replayed_message_has_what_its_producer_gave_it_and_nothing_of_the_bro
         .with_timestamp(1_700_000_000)
         .with_headers(kept);
     assert_eq!(got, expected);
-    assert_eq!(world.store().dead_count().await.unwrap(), 0);
+    assert_eq!(world.dead_count().await.unwrap(), 0);
     world.finish().await;
 }
 
@@ -255,14 +255,14 @@ async fn filters_choose_in(mut world: World) {
     check(&["--since", "1h"], &[]).await;
     check(&[&two], &[2]).await;
 
-    let before = world.store().dead_list(10, None).await.unwrap();
+    let before = world.dead_letters().await;
     let would = done(&world, &["replay", "--all", "--dry-run"]).await;
     for told in ["would publish 5 again", "1 to herald.suspect, where each is done alone", "not replayed: 1; a hint"] {
         assert!(would.contains(told), "{told}: {would}");
     }
     let would = done(&world, &["discard", "--app", "-", "--dry-run"]).await;
     assert!(would.contains("would discard 3") && would.contains("bad_hint"), "{would}");
-    assert_eq!(world.store().dead_list(10, None).await.unwrap(), before, "a dry run changed something");
+    assert_eq!(world.dead_letters().await, before, "a dry run changed something");
 
     for args in [&["replay"][..], &["discard"], &["discard", "--dry-run"], &["replay", &two, "--app", APP]] {
         let refused = dead(&world, args).await;
@@ -277,7 +277,7 @@ async fn filters_choose_in(mut world: World) {
     }
     let hint = dead(&world, &["replay", &four]).await;
     assert!(hint.code == Some(1) && hint.stdout.contains("discard it"), "{hint:?}");
-    assert_eq!(world.store().dead_list(10, None).await.unwrap(), before, "what was refused changed something");
+    assert_eq!(world.dead_letters().await, before, "what was refused changed something");
 
     let discarded = done(&world, &["discard", "--app", "-"]).await;
     assert!(discarded.contains("3 discarded"), "{discarded}");

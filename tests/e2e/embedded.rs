@@ -50,7 +50,7 @@ async fn a_process_killed_in_the_midst_of_twenty_thousand_loses_nothing() {
     assert_eq!(told.len() as u64, total, "every notification reached its phone");
     let repeated = told.values().map(|raws| raws - 1).sum::<u64>();
     assert!(repeated <= 2 * BUDGET as u64, "{repeated} pushes repeated by two kills with {BUDGET} in flight");
-    assert_eq!(world.store().dead_count().await.unwrap(), 0);
+    assert_eq!(world.dead_count().await.unwrap(), 0);
     world.finish().await;
 }
 
@@ -74,7 +74,7 @@ async fn other_commands_work_on_the_same_files_while_it_runs() {
     let broken =
         world.herald(&["send", "--app", "nobody.example", "--user", "anna", "--raw", "{}", "--no-check"]).await;
     assert_eq!(broken.code, Some(0), "{broken:?}");
-    until("the dead letter", async || world.store().dead_count().await.unwrap() == 1).await;
+    until("the dead letter", async || world.dead_count().await.unwrap() == 1).await;
     let dead = world.herald(&["dead", "list"]).await;
     assert!(dead.code == Some(0) && dead.stdout.contains("targetHostName"), "{dead:?}");
     let apps = world.herald(&["apps", "list"]).await;

@@ -15,6 +15,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what can't go on in a test fails it")]
 
+mod letters;
 mod load;
 mod requests;
 mod simulator;

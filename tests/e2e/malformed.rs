@@ -159,10 +159,10 @@ async fn what_breaks_the_contract_is_parked_with_its_field_and_the_next_request_
 
     let all = make.made.len() + 1;
     until("all of them to be dead letters", async || {
-        world.store().dead_count().await.is_ok_and(|count| usize::try_from(count).is_ok_and(|count| count >= all))
+        world.dead_count().await.is_ok_and(|count| usize::try_from(count).is_ok_and(|count| count >= all))
     })
     .await;
-    let letters = world.store().dead_list(200, None).await.unwrap();
+    let letters = world.dead_letters().await;
     let found = |key: &str| -> Option<&DeadLetter> { letters.iter().find(|it| it.message_id.as_deref() == Some(key)) };
     let fields: Vec<(&str, &str)> = make.made.iter().map(|it| (it.key, it.field)).collect();
     let named = |key: &'static str| (key, found(key).map_or("(not parked)", |letter| letter.field.as_str()));
@@ -177,7 +177,7 @@ async fn what_breaks_the_contract_is_parked_with_its_field_and_the_next_request_
     assert_eq!(found("unsid-unseen").unwrap().reason_code, "unknown_target");
 
     neither_duplicates_nor_the_expired_are_parked(&world, &producer, &make).await;
-    assert_eq!(world.store().dead_count().await.unwrap(), all as u64);
+    assert_eq!(world.dead_count().await.unwrap(), all as u64);
     world.finish().await;
 }
 
@@ -224,11 +224,11 @@ async fn an_app_can_not_be_spoken_for_by_another_apps_producer() {
     let nobody = requests::raw(OTHER, "anna").to_string();
     other.publish("herald.requests", "high", own("foreign-user"), nobody.as_bytes()).await.unwrap();
     until("the one to be parked and the other to be stored", async || {
-        world.store().dead_count().await.is_ok_and(|count| count == 1)
+        world.dead_count().await.is_ok_and(|count| count == 1)
             && world.metric("herald_requests_total", "result=\"stored\"").await == 1.0
     })
     .await;
-    let letters = world.store().dead_list(10, None).await.unwrap();
+    let letters = world.dead_letters().await;
     assert_eq!((letters[0].reason_code.as_str(), letters[0].field.as_str()), ("unknown_target", UNSID));
     assert_eq!(letters[0].app, Some(AppId::new(OTHER)));
     assert!(world.simulator.pushes().await.is_empty(), "another app's phone was pushed to");
@@ -242,12 +242,11 @@ async fn receipts_and_hints_that_can_not_be_read_are_parked_too() {
     amqp.publish("herald.receipts", "receipt", properties("r"), b"{\"receipts\": 7}").await.unwrap();
     amqp.publish("herald.dispatch", "high", properties("h"), b"not hints").await.unwrap();
     herald_harness::wait::until(LIMIT, "both dead letters", async || {
-        world.store().dead_count().await.is_ok_and(|count| count == 2)
+        world.dead_count().await.is_ok_and(|count| count == 2)
     })
     .await
     .unwrap();
-    let mut codes: Vec<String> =
-        world.store().dead_list(10, None).await.unwrap().into_iter().map(|letter| letter.reason_code).collect();
+    let mut codes: Vec<String> = world.dead_letters().await.into_iter().map(|letter| letter.reason_code).collect();
     codes.sort();
     assert_eq!(codes, ["bad_hint", "invalid_receipts"]);
     world.finish().await;

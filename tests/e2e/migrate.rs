@@ -97,7 +97,7 @@ async fn what_a_killed_process_left_on_files_is_ended_by_a_worker_on_servers() {
     let repeated = raws(&files).await.iter().map(|raws| raws - 1).sum::<u64>();
     assert!(repeated <= BUDGET as u64, "{repeated} pushes repeated by one kill with {BUDGET} in flight");
     assert_eq!(files.simulator.count("ben", "toastsShown").await, 1);
-    assert_eq!(servers.store().dead_count().await.unwrap(), 0);
+    assert_eq!(servers.dead_count().await.unwrap(), 0);
     // With a worker at it, the counts still agree.
     assert_eq!(migrated(&files, &servers).await["openDeliveries"]["openThere"], 0);
     servers.finish().await;
@@ -138,8 +138,8 @@ async fn dead_letters_and_what_no_producer_of_ours_sends_are_moved_as_they_were(
         assert_eq!((&moved["queue"][name]["moved"], &moved["queue"][name]["left"]), (&json!(1), &json!(0)), "{name}");
     }
     servers.add_worker().await.unwrap();
-    until("both dead letters", async || servers.store().dead_count().await.unwrap() == 2).await;
-    let letters = servers.store().dead_list(10, None).await.unwrap();
+    until("both dead letters", async || servers.dead_count().await.unwrap() == 2).await;
+    let letters = servers.dead_letters().await;
     let odd = letters.iter().find(|letter| letter.message_id.as_deref() == Some("odd")).unwrap();
     assert_eq!((odd.field.as_str(), odd.source_queue.as_str()), ("content_type", "herald.requests.low"));
     assert!(odd.headers.contains("x-mine"), "{}", odd.headers);

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use herald_core::ids::{AppId, UserId};
+use herald_store::TracedDelivery;
 use serde_json::{Value, json};
 
 use crate::requests;
@@ -44,6 +45,14 @@ impl Fault {
 
     async fn few(world: World, platform: &'static str) -> Self {
         Self::new(world, platform, USERS.map(str::to_owned).to_vec()).await
+    }
+
+    /// Everything has worked until now.
+    async fn worked(mut self) -> Self {
+        self.publish("before").await;
+        self.all_arrive(1).await;
+        self.arrived = 1;
+        self
     }
 
     fn provider(&self) -> &'static str {
@@ -84,6 +93,26 @@ impl Fault {
             assert_eq!(list.len(), 1, "{user} lost the subscription by our fault");
         }
         assert_eq!(self.world.metric("herald_tokens_pruned_total", "").await, 0.0);
+    }
+
+    /// The only delivery of a user's notification.
+    async fn delivery(&self, user: &str, key: &str) -> TracedDelivery {
+        let (app, user) = (AppId::new(APP), UserId::new(user));
+        until("it to be stored", async || {
+            let id = self.world.store().notification_by_key(&app, &user, key).await.ok()??;
+            self.world.store().trace(&app, id).await.ok()??.deliveries.pop()
+        })
+        .await
+    }
+
+    async fn attempts(&self, user: &str, key: &str) -> usize {
+        self.delivery(user, key).await.attempts.len()
+    }
+
+    /// How long it is until the next push.
+    async fn wait(&self, user: &str, key: &str) -> Duration {
+        let now = self.world.store().clock().now();
+        self.delivery(user, key).await.next_at.expect("it is open").since(now)
     }
 
     /// Each phone has got so many raw pushes, and each only once.
@@ -174,11 +203,7 @@ async fn mended_elsewhere(fault: Fault, spoil: Value, words: &[&str]) {
 
 /// Everything has worked until now.
 async fn working(platform: &'static str) -> Fault {
-    let mut fault = Fault::few(setup().start().await, platform).await;
-    fault.publish("before").await;
-    fault.all_arrive(1).await;
-    fault.arrived = 1;
-    fault
+    Fault::few(setup().start().await, platform).await.worked().await
 }
 
 #[tokio::test]
@@ -211,10 +236,17 @@ async fn a_clock_two_hours_behind_costs_nothing_with_google_and_goes_on_by_itsel
     mended_elsewhere(working("android").await, json!({ "clockOffsetSecs": 7_200 }), &["invalid_grant", "clock"]).await;
 }
 
+fn bad() -> Value {
+    json!({ "provider": "apns", "status": 400, "reason": "BadDeviceToken", "times": 0 })
+}
+
+fn unregistered() -> Value {
+    json!({ "provider": "fcm", "status": 404, "errorCode": "UNREGISTERED", "times": 0 })
+}
+
 /// All tokens of an app are answered as dead: more likely we push to the wrong place than all users left at once.
-async fn all_tokens_dead(platform: &'static str, script: Value, words: &[&str]) {
-    let world = World::of().allow("paused; the work is kept").start().await;
-    let fault = Fault::new(world, platform, (0..MANY).map(|user| format!("user-{user}")).collect()).await;
+async fn all_tokens_dead(mut fault: Fault, script: Value, words: &[&str]) {
+    fault.arrived += 2;
     fault.world.simulator.script(script).await;
     fault.publish("during").await;
     fault.is_kept(MANY, words).await;
@@ -223,30 +255,81 @@ async fn all_tokens_dead(platform: &'static str, script: Value, words: &[&str]) 
     let pause_ends = fault.world.store().pauses().await.unwrap()[0].until;
 
     // By itself it would go on when the pause, or the guard's window, is over.
-    let (app, now) = (AppId::new(APP), fault.world.store().clock().now());
     for (user, key) in fault.users.iter().flat_map(|user| [(user, "during"), (user, "later")]) {
-        let user = UserId::new(user.as_str());
-        let id = fault.world.store().notification_by_key(&app, &user, key).await.unwrap().expect("it is stored");
-        let trace = fault.world.store().trace(&app, id).await.unwrap().expect("it is stored");
-        let wait = trace.deliveries[0].next_at.expect("it is open").since(now);
+        let wait = fault.wait(user, key).await;
         assert!(wait < Duration::from_secs(451), "{key} of {user} waits {wait:?}");
     }
     fault.world.simulator.no_script().await;
     let resumed = fault.world.herald(&["apps", "resume", APP, "--provider", fault.provider()]).await;
     assert!(resumed.stdout.contains("resumed"), "{resumed:?}");
-    fault.all_arrive(2).await;
+    fault.all_arrive(fault.arrived).await;
     assert!(fault.world.store().clock().now() < pause_ends, "that was the end of the pause, not the resume");
     fault.world.finish().await;
 }
 
+async fn many(platform: &'static str) -> Fault {
+    let world = World::of().allow("paused; the work is kept").start().await;
+    Fault::new(world, platform, (0..MANY).map(|user| format!("user-{user}")).collect()).await
+}
+
 #[tokio::test]
 async fn a_whole_apps_tokens_that_apple_calls_bad_end_no_subscription() {
-    let script = json!({ "provider": "apns", "status": 400, "reason": "BadDeviceToken", "times": 0 });
-    all_tokens_dead("ios", script, &["token is dead", "environment", "topic"]).await;
+    all_tokens_dead(many("ios").await, bad(), &["token is dead", "environment", "topic"]).await;
 }
 
 #[tokio::test]
 async fn a_whole_apps_tokens_that_google_calls_unregistered_end_no_subscription() {
-    let script = json!({ "provider": "fcm", "status": 404, "errorCode": "UNREGISTERED", "times": 0 });
-    all_tokens_dead("android", script, &["token is dead", "service_account_file", "project"]).await;
+    let fault = many("android").await;
+    all_tokens_dead(fault, unregistered(), &["token is dead", "service_account_file", "project"]).await;
+}
+
+#[tokio::test]
+async fn many_tokens_that_turn_bad_a_moment_after_pushes_were_accepted_end_no_subscription() {
+    let fault = many("ios").await.worked().await;
+    all_tokens_dead(fault, bad(), &["token is dead", "environment", "topic"]).await;
+}
+
+/// So few that the guard does not trip.
+async fn few_tokens_turn_bad(platform: &'static str, script: Value) {
+    let world = World::of().start().await;
+    let fault = Fault::new(world, platform, USERS[..3].iter().map(|user| (*user).to_owned()).collect()).await;
+    let fault = fault.worked().await;
+    fault.world.simulator.script(script).await;
+    fault.publish("during").await;
+    // Each is asked about again at least once, when the wait of the first refusal is over.
+    for user in &fault.users {
+        until("it to be said twice", async || fault.attempts(user, "during").await >= 2).await;
+        let wait = fault.wait(user, "during").await;
+        assert!(
+            (250..451).contains(&wait.as_secs()),
+            "said twice, and nothing accepted in between: {user} waits {wait:?}"
+        );
+    }
+    fault.all_are_subscribed().await;
+    fault.world.finish().await;
+}
+
+#[tokio::test]
+async fn the_tokens_of_a_small_app_that_apple_calls_bad_after_accepting_them_end_no_subscription() {
+    few_tokens_turn_bad("ios", bad()).await;
+}
+
+#[tokio::test]
+async fn the_tokens_of_a_small_app_that_google_calls_unregistered_after_accepting_them_end_no_subscription() {
+    few_tokens_turn_bad("android", unregistered()).await;
+}
+
+#[tokio::test]
+async fn tokens_that_are_called_bad_for_a_moment_are_pushed_to_seconds_later() {
+    let world = World::of().start().await;
+    let users = USERS[..3].iter().map(|user| (*user).to_owned()).collect();
+    let fault = Fault::new(world, "ios", users).await.worked().await;
+    fault.world.simulator.script(bad()).await;
+    fault.publish("during").await;
+    for user in &fault.users {
+        until("it to be said", async || fault.attempts(user, "during").await >= 1).await;
+    }
+    fault.world.simulator.no_script().await;
+    fault.all_arrive(2).await;
+    fault.world.finish().await;
 }

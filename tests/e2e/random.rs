@@ -95,16 +95,8 @@ type Identity = (String, String, Vec<u8>);
 
 /// All dead letters that have arrived: the last may still be on their way from `herald.parked`, unacked.
 async fn dead_letters(world: &World) -> BTreeSet<Identity> {
-    let mut letters = BTreeSet::new();
-    let mut before = None;
-    loop {
-        let page = world.store().dead_list(1_000, before).await.unwrap();
-        let Some(last) = page.last() else { return letters };
-        before = Some((last.parked_at, last.id));
-        letters.extend(
-            page.into_iter().map(|letter| (letter.message_id.unwrap_or_default(), letter.source_queue, letter.body)),
-        );
-    }
+    let letters = world.dead_letters().await.into_iter();
+    letters.map(|letter| (letter.message_id.unwrap_or_default(), letter.source_queue, letter.body)).collect()
 }
 
 /// A message for a lane.

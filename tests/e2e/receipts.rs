@@ -88,11 +88,8 @@ async fn one_apps_producer_acknowledges_nothing_of_another_app() {
     // The tests' own connection may publish receipts; which app it speaks for is what `user_id` says.
     let receipts = world.amqp().await;
     receipts.publish("herald.receipts", "receipt", properties("nobody's"), receipt.as_bytes()).await.unwrap();
-    until("the receipt of nobody to be parked", async || {
-        world.store().dead_count().await.is_ok_and(|count| count == 1)
-    })
-    .await;
-    let letter = world.store().dead_list(1, None).await.unwrap().remove(0);
+    until("the receipt of nobody to be parked", async || world.dead_count().await.is_ok_and(|count| count == 1)).await;
+    let letter = world.dead_letters().await.remove(0);
     assert_eq!((letter.reason_code.as_str(), letter.field.as_str()), ("invalid_receipts", "user_id"));
     world.reaches("anna", "order", "toasted").await;
     world.finish().await;

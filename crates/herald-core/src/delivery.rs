@@ -15,6 +15,7 @@
 //! | sending | raw accepted, not owed; alert or state accepted | accepted | – | – |
 //! | sending | toast accepted | toasted | – | – |
 //! | sending | gone, proven | gone, and the subscription ends | – | – |
+//! | sending | gone, said for the first time while others are accepted | due | toast if the deadline comes first | the earlier of 10 to 15 s and deadline |
 //! | sending | gone, stale or unproven | due | as it was | after the guard's window, or the open breaker's end |
 //! | sending | invalid: raw that is owed a toast | due | toast | now |
 //! | sending | invalid: anything else | failed | – | – |
@@ -279,7 +280,12 @@ pub fn step(delivery: &Delivery, event: Event, now: Timestamp) -> Result<Step, I
         Event::Expired if open => closed(delivery, State::Expired, vec![Tell::Expired]),
         Event::Attempted { form, outcome, verdict, jitter, open_until } if taken => {
             let attempts = delivery.attempts.saturating_add(1);
-            let again_at = retry::again_at(outcome, attempts, jitter, open_until, now);
+            let again_at = match verdict {
+                Some(Verdict::Unconfirmed) => retry::confirm_at(jitter, open_until, now),
+                Some(Verdict::Dead | Verdict::Stale | Verdict::Unproven) | None => {
+                    retry::again_at(outcome, attempts, jitter, open_until, now)
+                }
+            };
             attempted(delivery, form, outcome, verdict, again_at, now)
         }
         Event::LeaseOver if taken => due(delivery, delivery.form, now, now),
@@ -312,7 +318,7 @@ fn attempted(
             Some(Verdict::Dead) => {
                 Step { prune: true, ..closed(delivery, State::Gone, vec![Tell::Gone, Tell::SubscriptionEnded]) }
             }
-            Some(Verdict::Stale | Verdict::Unproven) | None => retry(),
+            Some(Verdict::Stale | Verdict::Unconfirmed | Verdict::Unproven) | None => retry(),
         },
         Outcome::Invalid if raw_owed => toast_at(delivery, now),
         Outcome::Invalid => failed(delivery, Failure::Invalid),

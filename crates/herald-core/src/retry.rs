@@ -12,6 +12,7 @@
 //! | throttled, this device | 10 s, or `Retry-After` | ×2 | 15 min | 10 s → 20 → 40 … 15 min |
 //! | throttled, whole provider | 60 s, or `Retry-After` | – | 1 h | FCM's default when it names none |
 //! | misconfigured, unauthorized | 1 min | ×2 | 15 min | a person must act; a probe must notice soon that they have |
+//! | gone, said for the first time | 10 to 15 s | – | – | a push to another token must be accepted first ([`crate::prune`]) |
 //! | gone, not proven | 5 min | – | 5 min | the mass-failure guard's window ([`crate::prune`]) |
 //!
 //! A `Retry-After` is a floor and is honoured up to an hour.
@@ -34,6 +35,9 @@ pub const HELD_SPREAD: Duration = Duration::from_secs(1);
 
 /// What may have been processed is not sent again sooner.
 const UNKNOWN_FLOOR: Duration = Duration::from_secs(10);
+
+/// How long after a token was first called dead the provider is asked again: long enough for another push to be accepted.
+const CONFIRM: Duration = Duration::from_secs(10);
 
 const MAX_WAIT: Duration = Duration::from_secs(15 * 60);
 
@@ -86,6 +90,13 @@ pub fn again_at(
         Outcome::Throttled { scope: Scope::Device, .. } | Outcome::Accepted | Outcome::Invalid => return alone,
     };
     until.max(now.plus(floor.min(MAX_RETRY_AFTER))).plus(HELD_SPREAD.mul_f64(jitter.clamp(0.0, 1.0)))
+}
+
+/// When to ask again after a token was called dead for the first time; `jitter` and `open_until` as above.
+pub fn confirm_at(jitter: f64, open_until: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    let jitter = jitter.clamp(0.0, 1.0);
+    let alone = now.plus(CONFIRM.mul_f64(1.0 + jitter / 2.0));
+    open_until.map_or(alone, |until| alone.max(until.plus(HELD_SPREAD.mul_f64(jitter))))
 }
 
 #[cfg(test)]
@@ -155,6 +166,15 @@ mod tests {
             let until = again_at(outcome, 7, 0.5, Some(at(105)), at(100));
             assert_eq!(until.secs(), want, "{outcome:?}");
         }
+    }
+
+    #[test]
+    fn a_token_called_dead_is_asked_about_again_in_seconds_or_when_the_breaker_lets_go() {
+        let at = Timestamp::from_secs;
+        assert_eq!(confirm_at(0.0, None, at(100)), at(110));
+        assert_eq!(confirm_at(1.0, None, at(100)), at(115));
+        assert_eq!(confirm_at(1.0, Some(at(105)), at(100)), at(115));
+        assert_eq!(confirm_at(1.0, Some(at(400)), at(100)), at(401));
     }
 
     proptest! {

@@ -41,6 +41,7 @@ enum Chance {
 enum Answered {
     Accepted,
     Dead,
+    Unconfirmed,
     Unproven,
     ThrottledDevice,
     ThrottledProvider,
@@ -56,6 +57,7 @@ impl Answered {
         match self {
             Self::Accepted => (Outcome::Accepted, None),
             Self::Dead => (gone, Some(Verdict::Dead)),
+            Self::Unconfirmed => (gone, Some(Verdict::Unconfirmed)),
             Self::Unproven => (gone, Some(Verdict::Unproven)),
             Self::ThrottledDevice => (Outcome::Throttled { scope: Scope::Device, after: None }, None),
             Self::ThrottledProvider => (Outcome::Throttled { scope: Scope::Provider, after: None }, None),
@@ -71,6 +73,7 @@ fn answered() -> impl Strategy<Value = Answered> {
     prop_oneof![
         6 => Just(Answered::Accepted),
         1 => Just(Answered::Dead),
+        1 => Just(Answered::Unconfirmed),
         1 => Just(Answered::Unproven),
         2 => Just(Answered::ThrottledDevice),
         1 => Just(Answered::ThrottledProvider),
@@ -171,6 +174,7 @@ impl World {
             Answered::Accepted => Fact::Accepted(form, self.now),
             Answered::Unknown => Fact::Fault,
             Answered::Dead
+            | Answered::Unconfirmed
             | Answered::Unproven
             | Answered::ThrottledDevice
             | Answered::ThrottledProvider

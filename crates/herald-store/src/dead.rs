@@ -195,20 +195,6 @@ impl Store {
         .await
     }
 
-    /// The newest dead letters, at most `limit`; those parked before the one named by `before`, if given.
-    ///
-    /// # Errors
-    /// As any call.
-    pub async fn dead_list(&self, limit: i64, before: Option<(Timestamp, Uuid)>) -> Result<Vec<DeadLetter>> {
-        self.within("dead_list", async {
-            match &self.inner {
-                Inner::Postgres(pg) => pg.dead_list(limit, before).await,
-                Inner::Sqlite(lite) => lite.dead_list(limit, before).await,
-            }
-        })
-        .await
-    }
-
     /// At most `limit` of the chosen dead letters, without their bodies.
     ///
     /// # Errors
@@ -261,20 +247,6 @@ impl Store {
             match &self.inner {
                 Inner::Postgres(pg) => pg.dead_remove(letters).await,
                 Inner::Sqlite(lite) => lite.dead_remove(letters).await,
-            }
-        })
-        .await
-    }
-
-    /// How many dead letters there are.
-    ///
-    /// # Errors
-    /// As any call.
-    pub async fn dead_count(&self) -> Result<u64> {
-        self.within("dead_count", async {
-            match &self.inner {
-                Inner::Postgres(pg) => pg.dead_count().await,
-                Inner::Sqlite(lite) => lite.dead_count().await,
             }
         })
         .await

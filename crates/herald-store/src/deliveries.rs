@@ -97,6 +97,7 @@ impl Budget {
                     notification: Arc::clone(notification),
                     subscription: subscription.clone(),
                     subscription_active: true,
+                    gone_at: None,
                     received_at,
                     taken_at: at,
                 });

@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
+use herald_core::event::OutboxEvent;
 use herald_core::ids::{NotificationId, UserId};
 use herald_core::subscription::Subscription;
 use herald_core::time::Timestamp;
 
-use crate::{Inner, NewNotification, Resolved, Result, Store};
+use crate::{DeadLetter, Inner, NewNotification, Resolved, Result, Store};
 
 /// Intake resolves at most this many subscriptions of one notification at once (protocol step 9).
 pub const FANOUT_LIMIT: usize = 1_000;
@@ -27,12 +28,21 @@ pub enum Expanded {
     Stale,
 }
 
+/// A notification that is due itself, and claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClaimedFanout {
+    /// Which.
+    pub notification: NotificationId,
+    /// Claims since its last page was made, this one included.
+    pub claims: u16,
+}
+
 impl Store {
     /// Claims up to `limit` notifications that are due themselves, for `hold`, oldest first.
     ///
     /// # Errors
-    /// As any call.
-    pub async fn claim_fanout(&self, limit: i64, hold: Duration) -> Result<Vec<NotificationId>> {
+    /// As any call; what may have been claimed unseen comes back after the hold.
+    pub async fn claim_fanout(&self, limit: i64, hold: Duration) -> Result<Vec<ClaimedFanout>> {
         self.within("claim_fanout", async {
             match &self.inner {
                 Inner::Postgres(pg) => pg.claim_fanout(limit, hold).await,
@@ -64,6 +74,25 @@ impl Store {
             match &self.inner {
                 Inner::Postgres(pg) => pg.expand(notification, page.max(1), hold, resolve).await,
                 Inner::Sqlite(lite) => lite.expand(notification, page.max(1), hold, resolve).await,
+            }
+        })
+        .await
+    }
+
+    /// Gives up a notification that is due itself: stores the dead letter that `letter` makes of it, and the events about it,
+    /// in the transaction that ends it. If no page of it was made, it is deleted, so that a replay of the letter is no
+    /// duplicate; what was made of it goes its way. Says whether there was something to give up.
+    ///
+    /// # Errors
+    /// As any call; repeating is safe.
+    pub async fn park_fanout<F>(&self, notification: NotificationId, letter: F) -> Result<bool>
+    where
+        F: FnOnce(NewNotification, Timestamp) -> (DeadLetter, Vec<OutboxEvent>) + Send + 'static,
+    {
+        self.within("park_fanout", async {
+            match &self.inner {
+                Inner::Postgres(pg) => pg.park_fanout(notification, letter).await,
+                Inner::Sqlite(lite) => lite.park_fanout(notification, letter).await,
             }
         })
         .await

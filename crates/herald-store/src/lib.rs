@@ -63,7 +63,7 @@ use herald_core::time::Timestamp;
 pub use clock::Clock;
 pub use dead::{DeadEntry, DeadFilter, DeadKey, DeadLetter, DeadPage, OfApp};
 pub use error::StoreError;
-pub use fanout::{Expanded, FANOUT_LIMIT};
+pub use fanout::{ClaimedFanout, Expanded, FANOUT_LIMIT};
 pub use history::{Stats, Trace, TracedDelivery};
 pub use intake::{Intaken, NewDelivery, NewNotification, Resolved};
 pub use outbox::OutboxRow;

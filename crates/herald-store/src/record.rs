@@ -4,11 +4,13 @@
 //! of the take, so that a worker that overslept its lease changes nothing.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use herald_core::delivery::{State, Step};
 use herald_core::event::OutboxEvent;
 use herald_core::ids::{DeliveryId, PushToken, Unsid};
 use herald_core::lane::DispatchQueue;
+use herald_core::outcome::Outcome;
 use herald_core::push::Form;
 use herald_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -38,6 +40,15 @@ pub struct Attempt {
     /// The provider's id of the push.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_id: Option<String>,
+}
+
+impl Attempt {
+    /// When it was answered, if the answer was that the token is dead.
+    pub(crate) fn gone_at(&self) -> Option<Timestamp> {
+        // The rest of a millisecond was cut off.
+        let took = Duration::from_millis(u64::from(self.took_ms) + 1);
+        (self.outcome == Outcome::Gone { since: None, guarded: true }.as_str()).then(|| self.at.plus(took))
+    }
 }
 
 /// What a pruning step was about: the subscription ends only if it still has this token, confirmed at this moment.

@@ -29,6 +29,8 @@ pub struct Taken {
     pub subscription: Subscription,
     /// Neither ended nor expired. If it is not, the delivery is to be closed, not pushed.
     pub subscription_active: bool,
+    /// When the push before this one was answered, if the answer was that the token is dead.
+    pub gone_at: Option<Timestamp>,
     /// When its request came in.
     pub received_at: Timestamp,
     /// Store time of the take; the lease runs from here.

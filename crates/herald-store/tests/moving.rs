@@ -10,8 +10,8 @@ use herald_core::subscription::{Provider, Subscription};
 use herald_core::time::Timestamp;
 use herald_harness::Database;
 use herald_store::conformance::{
-    DELAY, LONG, OVER, app, due, ending, event, gone, only, phone, record_one, request, states, store_one, take_due,
-    taken, to_each, told, user, watching,
+    DELAY, LONG, OVER, app, due, ending, event, gone, letters, only, phone, record_one, request, states, store_one,
+    take_due, taken, to_each, told, user, watching,
 };
 use herald_store::moving::{Compared, Kind, Move, Skip};
 use herald_store::{
@@ -152,10 +152,10 @@ async fn same(both: &Both, all: &Everything) {
         assert_eq!(lists[0], lists[1], "{name}");
     }
     assert_eq!(file.pauses().await.unwrap(), database.pauses().await.unwrap());
-    let mut letters = file.dead_list(10, None).await.unwrap();
+    let mut of_file = letters(file).await;
     // What a text of PostgreSQL can't hold.
-    letters.iter_mut().for_each(|letter| letter.problem = letter.problem.replace('\0', "\u{FFFD}"));
-    assert_eq!(letters, database.dead_list(10, None).await.unwrap());
+    of_file.iter_mut().for_each(|letter| letter.problem = letter.problem.replace('\0', "\u{FFFD}"));
+    assert_eq!(of_file, letters(database).await);
     let (there, here) = (file.stats().await.unwrap(), database.stats().await.unwrap());
     assert_eq!((there.open, there.dead_letters, there.outbox), (here.open, here.dead_letters, here.outbox));
 }

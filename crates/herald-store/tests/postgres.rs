@@ -7,7 +7,7 @@ use herald_core::ids::{AppId, PushToken, UserId};
 use herald_core::subscription::{Environment, Platform, TokenKind};
 use herald_core::time::Timestamp;
 use herald_harness::Database;
-use herald_store::{NewSubscription, PostgresConfig, Store, StoreError};
+use herald_store::{DeadFilter, NewSubscription, PostgresConfig, Store, StoreError};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 fn config(url: String) -> PostgresConfig {
@@ -83,10 +83,10 @@ async fn a_statement_that_waits_too_long_is_ended_and_transient() {
     sqlx::query("LOCK TABLE dead_letters").execute(&mut *tx).await.unwrap();
     let quick = PostgresConfig { statement_timeout: Duration::from_millis(200), ..config(database.url()) };
     let quick = Store::connect(quick).await.unwrap();
-    let error = quick.dead_count().await.unwrap_err();
+    let error = quick.dead_matching(&DeadFilter::default()).await.unwrap_err();
     assert!(error.is_transient() && error.to_string().contains("57014"), "{error}");
     tx.rollback().await.unwrap();
-    assert_eq!(quick.dead_count().await.unwrap(), 0);
+    assert_eq!(quick.dead_matching(&DeadFilter::default()).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,12 +100,12 @@ async fn connections_cut_by_the_server_are_replaced() {
         .unwrap();
     // Each of the two connections may fail once, transiently; then all is well.
     for _ in 0..3 {
-        match store.dead_count().await {
+        match store.dead_matching(&DeadFilter::default()).await {
             Ok(count) => assert_eq!(count, 0),
             Err(error) => assert!(error.is_transient(), "{error}"),
         }
     }
-    assert_eq!(store.dead_count().await.unwrap(), 0);
+    assert_eq!(store.dead_matching(&DeadFilter::default()).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

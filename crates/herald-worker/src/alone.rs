@@ -5,11 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use herald_core::ids::DeliveryId;
+use herald_core::ids::{DeliveryId, NotificationId};
 use herald_core::lane::{DispatchQueue, Hint};
-use herald_store::Intaken;
+use herald_store::{Expanded, Intaken};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::batch::GaveUp;
 use crate::budget::Kind;
@@ -17,7 +18,7 @@ use crate::isolation::{Carried, Isolated, Verdict};
 use crate::lease::Lease;
 use crate::watchdog::{Watchdog, watched};
 use crate::way::{Ends, Way, Worker};
-use crate::{house, intake, push, record};
+use crate::{fanout, house, intake, push, record};
 
 /// The child gives up this long before its parent would kill it: a store that is away is no evidence of poison.
 const BEFORE_THE_END: Duration = Duration::from_secs(5);
@@ -50,6 +51,7 @@ pub async fn do_alone(mut worker: Worker, work: Isolated, begun: impl FnOnce() -
     let verdict = match work {
         Isolated::Deliveries(deliveries) => take(&way, &deliveries).await,
         Isolated::Request(carried) => watched("isolated", request(&way, &carried, &give_up)).await,
+        Isolated::Fanout(id) => watched("isolated", fanout(&way, NotificationId(id))).await,
     };
     way.pushes.close();
     way.pushes.wait().await;
@@ -93,6 +95,19 @@ async fn request(way: &Arc<Way>, carried: &Carried, give_up: &CancellationToken)
         },
         Err(GaveUp::Stopped) => Verdict::Unavailable,
         Err(GaveUp::Refused(_)) => park(intake::store_refused()),
+    }
+}
+
+async fn fanout(way: &Arc<Way>, notification: NotificationId) -> Verdict {
+    loop {
+        match fanout::page(way, notification).await {
+            Ok(Expanded::More(_)) => {}
+            Ok(Expanded::Done(_) | Expanded::Expired | Expanded::Stale) => return Verdict::Done,
+            Err(error) => {
+                warn!(notification.id = %notification, %error, "the store refuses a page of a fan-out");
+                return Verdict::Unavailable;
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use herald_core::ids::AppId;
 use herald_core::lane::DispatchQueue;
 use herald_core::outcome::Outcome;
 use herald_core::receipt;
-use herald_core::subscription::{Provider, Subscription};
+use herald_core::subscription::{Environment, Provider, Subscription};
 use herald_core::time::Timestamp;
 
 use crate::rate::Rate;
@@ -34,6 +34,8 @@ struct Gate {
     rate: Option<Rate>,
     /// The end of the pause in the store that the breaker follows; none for one that only this replica knows of.
     shared: Option<Timestamp>,
+    /// By environment: when the latest push began that was accepted here.
+    accepted_at: [Option<Timestamp>; 2],
 }
 
 /// All apps of the configuration.
@@ -43,8 +45,12 @@ pub(crate) struct Apps(HashMap<AppId, Arc<AppRuntime>>);
 impl Apps {
     pub(crate) fn new(apps: Vec<App>, max_pause: Duration, now: Timestamp) -> Self {
         let runtime = |settings: App| {
-            let gate =
-                || Gate { breaker: Breaker::new(now), rate: settings.pushes_per_second.map(Rate::new), shared: None };
+            let gate = || Gate {
+                breaker: Breaker::new(now),
+                rate: settings.pushes_per_second.map(Rate::new),
+                shared: None,
+                accepted_at: [None; 2],
+            };
             let gates = [Mutex::new(gate()), Mutex::new(gate())];
             (settings.id.clone(), Arc::new(AppRuntime { settings, gates, max_pause }))
         };
@@ -96,6 +102,18 @@ impl AppRuntime {
     /// Takes in an outcome; says if the breaker opened just now, why and until when.
     pub(crate) fn observe(&self, provider: Provider, outcome: Outcome, now: Timestamp) -> Option<(Trip, Timestamp)> {
         self.gate(provider).breaker.observe(outcome, now, self.max_pause)
+    }
+
+    /// Takes in that a push which began then was accepted.
+    pub(crate) fn accepted(&self, provider: Provider, environment: Environment, began: Timestamp) {
+        let latest = &mut self.gate(provider).accepted_at[environment as usize];
+        *latest = (*latest).max(Some(began));
+    }
+
+    /// When the latest push began that is known here to have been accepted: our side worked then. What another replica saw
+    /// is no proof, because its configuration may be another.
+    pub(crate) fn accepted_at(&self, provider: Provider, environment: Environment) -> Option<Timestamp> {
+        self.gate(provider).accepted_at[environment as usize]
     }
 
     /// Until when nothing goes to this provider, if its breaker is open.
@@ -180,6 +198,17 @@ mod tests {
         assert!(shared.follow(Provider::Apns, None, at(2)), "resumed before its time");
         assert!(admits(&shared, 2));
         assert!(!shared.follow(Provider::Apns, None, at(3)), "only once");
+    }
+
+    #[test]
+    fn an_accepted_push_proves_its_own_environment_and_an_older_one_takes_nothing_back() {
+        let app = app();
+        app.accepted(Provider::Apns, Environment::Production, at(7));
+        app.accepted(Provider::Apns, Environment::Production, at(5));
+        let known = |provider, environment| app.accepted_at(provider, environment);
+        assert_eq!(known(Provider::Apns, Environment::Production), Some(at(7)));
+        assert_eq!(known(Provider::Apns, Environment::Sandbox), None);
+        assert_eq!(known(Provider::Fcm, Environment::Production), None);
     }
 
     #[test]

@@ -1,24 +1,39 @@
 //! Notifications that are due themselves: scheduled ones, and those to very many subscriptions.
 //!
 //! Stands between the store and due: page by page, each in one transaction with its cursor, the pages of several
-//! notifications in turn. What is made is due and goes the usual way.
+//! notifications in turn. What is made is due and goes the usual way. What kills its workers is done by a child process and
+//! becomes a dead letter: there is no delivery yet that could fail.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use herald_core::ids::NotificationId;
-use herald_store::{Expanded, FANOUT_LIMIT, StoreError};
+use futures_util::FutureExt as _;
+use herald_core::event::{OutboxEvent, Subject, Tell, cloud_event};
+use herald_core::ids::{NotificationId, UserId};
+use herald_core::request::{Request, body_of};
+use herald_core::subscription::Subscription;
+use herald_core::time::Timestamp;
+use herald_queue::Source;
+use herald_store::{DeadLetter, Expanded, FANOUT_LIMIT, NewNotification, StoreError};
+use serde_json::{Map, Value, json};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
+use uuid::Uuid;
 
-use crate::clock::{HOLD, Trouble};
+use crate::clock::Trouble;
+use crate::isolation;
+use crate::poison_for_tests::{self, Place};
 use crate::resolve::resolve;
 use crate::way::Way;
 
 const LOOK: Duration = Duration::from_secs(1);
 /// Notifications claimed by one statement, and worked on in turn.
 const CLAIM: usize = 100;
+
+/// So many claims without a page may have been deaths of workers; from then on it is done by a child process (G6).
+const DEATHS: u16 = 3;
 
 /// Resolves them until `stop`.
 pub(crate) async fn run(way: Arc<Way>, stop: CancellationToken) {
@@ -39,9 +54,18 @@ pub(crate) async fn run(way: Arc<Way>, stop: CancellationToken) {
 /// All that are due now, however many were scheduled for the same moment.
 async fn all_due(way: &Arc<Way>, stop: &CancellationToken) -> Result<(), StoreError> {
     loop {
-        let claimed = way.store.claim_fanout(i64::try_from(CLAIM).unwrap_or(i64::MAX), HOLD).await?;
+        let claimed = way.store.claim_fanout(i64::try_from(CLAIM).unwrap_or(i64::MAX), way.settings.lease).await?;
         let full = claimed.len() == CLAIM;
-        in_turn(way, claimed, stop).await?;
+        let (suspects, sound): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|one| one.claims > DEATHS);
+        in_turn(way, sound.into_iter().map(|one| one.notification).collect(), stop).await?;
+        for suspect in suspects {
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            if isolation::fanout_kills(way, suspect.notification).await {
+                poison(way, suspect.notification).await?;
+            }
+        }
         if !full || stop.is_cancelled() {
             return Ok(());
         }
@@ -53,19 +77,79 @@ async fn in_turn(way: &Arc<Way>, mut claimed: Vec<NotificationId>, stop: &Cancel
     while !claimed.is_empty() && !stop.is_cancelled() {
         let mut more = Vec::with_capacity(claimed.len());
         for notification in claimed {
-            let asked = Arc::clone(way);
-            let page = way.store.expand(notification, FANOUT_LIMIT, HOLD, move |new, user, active, now| {
-                resolve(&asked.apps, &asked.metrics, new, user, active, now)
-            });
-            match page.await {
-                Ok(Expanded::More(_)) => more.push(notification),
-                Ok(Expanded::Done(_) | Expanded::Expired | Expanded::Stale) => {}
-                Err(error) if error.is_transient() => return Err(error),
+            // A panic inside one fan-out parks that one and nothing else.
+            match AssertUnwindSafe(page(way, notification)).catch_unwind().await {
+                Ok(Ok(Expanded::More(_))) => more.push(notification),
+                Ok(Ok(Expanded::Done(_) | Expanded::Expired | Expanded::Stale)) => {}
+                Ok(Err(error)) if error.is_transient() => return Err(error),
                 // One that can't be read must not hold up the others.
-                Err(error) => error!(notification.id = %notification, %error, "the store refuses a page of a fan-out"),
+                Ok(Err(error)) => {
+                    error!(notification.id = %notification, %error, "the store refuses a page of a fan-out")
+                }
+                Err(_panic) => poison(way, notification).await?,
             }
         }
         claimed = more;
     }
     Ok(())
+}
+
+/// Makes the next page.
+pub(crate) async fn page(way: &Arc<Way>, notification: NotificationId) -> Result<Expanded, StoreError> {
+    let asked = Arc::clone(way);
+    let resolve = move |new: &NewNotification, user: &UserId, active: &[Subscription], now| {
+        poison_for_tests::swallow(Place::Fanout, &new.request.content);
+        resolve(&asked.apps, &asked.metrics, new, user, active, now)
+    };
+    way.store.expand(notification, FANOUT_LIMIT, way.settings.lease, resolve).await
+}
+
+/// Parks a fan-out that panics, or that kills whoever does it.
+async fn poison(way: &Arc<Way>, notification: NotificationId) -> Result<(), StoreError> {
+    error!(notification.id = %notification, "the fan-out kills whoever works on it; it is parked as poison");
+    let asked = Arc::clone(way);
+    if way.store.park_fanout(notification, move |new, now| letter(&asked, new, now)).await? {
+        way.metrics.parked("poison");
+    }
+    Ok(())
+}
+
+/// The dead letter of a fan-out, with its request as a producer might have written it, and the event about it.
+fn letter(way: &Way, new: NewNotification, now: Timestamp) -> (DeadLetter, Vec<OutboxEvent>) {
+    // Its time has come: a replay is pushed at once.
+    let request = Request { deliver_at: None, ..new.request };
+    let headers =
+        |name: &str, text: &Option<String>| text.as_ref().map(|text| (name.to_owned(), Value::from(text.as_str())));
+    let trace = (&request.content.traceparent, &request.content.tracestate);
+    let headers: Map<_, _> =
+        [headers("traceparent", trace.0), headers("tracestate", trace.1)].into_iter().flatten().collect();
+    let (queue, body) = (Source::Requests(request.lane).queue(), body_of(&request));
+    let letter = DeadLetter {
+        // The same if it is replayed and parked again.
+        id: Uuid::new_v5(&Uuid::NAMESPACE_OID, &[request.key.as_bytes(), queue.as_bytes(), &body].concat()),
+        source_queue: queue.to_owned(),
+        reason_code: "poison".to_owned(),
+        field: String::new(),
+        problem: "making its deliveries killed the process that did it".to_owned(),
+        fix: "report it with the worker's log; replay it after an upgrade".to_owned(),
+        app: Some(request.app.clone()),
+        message_id: Some(request.key.clone()),
+        headers: json!({ "message_id": request.key, "content_type": "application/json", "headers": headers })
+            .to_string(),
+        body,
+        parked_at: now,
+    };
+    let wanted = way.apps.get(&request.app).is_some_and(|app| app.settings.events.contains(Tell::Parked));
+    let event = wanted.then(|| {
+        let subject = Subject {
+            dead_letter_id: Some(letter.id),
+            notification_id: Some(new.id),
+            message_id: letter.message_id.as_deref(),
+            reason: Some(&letter.problem),
+            fix: Some(&letter.fix),
+            ..Subject::default()
+        };
+        cloud_event(Tell::Parked, &request.app, &subject, now, (trace.0.as_deref(), trace.1.as_deref()))
+    });
+    (letter, event.into_iter().collect())
 }

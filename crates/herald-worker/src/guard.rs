@@ -33,6 +33,8 @@ pub(crate) struct Guard {
 struct Seen {
     accepted: u64,
     suspect: u64,
+    /// Has there been a guarded answer since the sums were last asked for, whether it counts or not?
+    is_asked: bool,
     /// Guarded answers since the last accepted push.
     run: u64,
     /// The longest run since the sums were last asked for.
@@ -40,15 +42,17 @@ struct Seen {
 }
 
 impl Guard {
-    /// Notes an answer.
-    pub(crate) fn note(&mut self, gate: Gate, outcome: Outcome) {
+    /// Notes an answer. A dead token that `is_counted` already is not counted again, however often it is asked about.
+    pub(crate) fn note(&mut self, gate: Gate, outcome: Outcome, is_counted: bool) {
         let seen = self.seen.entry(gate).or_default();
         match outcome {
             Outcome::Accepted => {
                 seen.accepted += 1;
                 seen.run = 0;
             }
+            Outcome::Gone { guarded: true, .. } if is_counted => seen.is_asked = true,
             Outcome::Gone { guarded: true, .. } => {
+                seen.is_asked = true;
                 seen.suspect += 1;
                 seen.run += 1;
                 seen.longest = seen.longest.max(seen.run);
@@ -78,13 +82,13 @@ impl Guard {
         }
         let mut sums = HashMap::new();
         for (gate, seen) in &mut self.seen {
-            if seen.suspect == 0 && !(flush && seen.accepted > 0) {
+            if !seen.is_asked && !(flush && seen.accepted > 0) {
                 continue;
             }
             let (accepted, suspect) = (seen.accepted, seen.suspect);
             let sum = until_answered("guard_count", stop, || way.store.guard_count(&gate.0, gate.1, accepted, suspect));
             let Ok((accepted, suspect)) = sum.await else { continue };
-            if seen.suspect > 0 {
+            if seen.is_asked {
                 sums.insert(gate.clone(), MassFailureGuard { accepted, suspect, run: seen.longest });
             }
             *seen = Seen { run: seen.run, longest: seen.run, ..Seen::default() };
@@ -98,14 +102,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_accepted_push_ends_a_run_and_other_answers_do_not() {
+    fn an_accepted_push_ends_a_run_and_other_answers_do_not_and_a_token_counts_once() {
         let gate = (AppId::new("mail.contoso.com"), Provider::Apns);
         let suspect = Outcome::Gone { since: None, guarded: true };
         let mut guard = Guard::default();
         for outcome in [suspect, suspect, Outcome::Unknown, suspect, Outcome::Accepted, suspect] {
-            guard.note(gate.clone(), outcome);
+            guard.note(gate.clone(), outcome, false);
         }
+        guard.note(gate.clone(), suspect, true);
         let seen = &guard.seen[&gate];
         assert_eq!((seen.accepted, seen.suspect, seen.run, seen.longest), (1, 4, 1, 3));
+        assert!(seen.is_asked);
     }
 }

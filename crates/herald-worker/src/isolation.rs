@@ -1,7 +1,7 @@
 //! Isolation: work that may kill a worker is done alone, one at a time, by a child process of the same binary.
 //!
-//! Stands beside take (a delivery with three takes and no recorded outcome) and intake (a request that was delivered three
-//! times or more; it comes by `herald.suspect`). If the child dies, the parent parks the work and goes on; its neighbours
+//! Stands beside take (a delivery with three takes and no recorded outcome), intake (a request that was delivered three
+//! times or more; it comes by `herald.suspect`) and the fan-out (a notification that was claimed three times and made no page). If the child dies, the parent parks the work and goes on; its neighbours
 //! never notice (G6). Losing a connection is no evidence: the work is only done in another place.
 //!
 //! The child is told what to do as one JSON object on its standard input. On its standard output it says [`BEGUN`] once it
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herald_core::delivery::Event;
+use herald_core::ids::NotificationId;
 use herald_core::lane::{Hint, Lane};
 use herald_core::request::Envelope;
 use herald_queue::{Message, ParkReason, Source};
@@ -48,6 +49,8 @@ pub enum Isolated {
     Deliveries(Vec<(Uuid, i64)>),
     /// Take in this request, push what it asks for, record it.
     Request(Box<Carried>),
+    /// Make the deliveries of this notification, which is due itself.
+    Fanout(Uuid),
 }
 
 /// A request, carried to the child.
@@ -205,6 +208,13 @@ async fn retake(way: &Way, taken: &Taken) -> Option<Taken> {
             None
         }
     }
+}
+
+/// Resolves a notification by a child process; says whether that kills whoever does it.
+pub(crate) async fn fanout_kills(way: &Way, notification: NotificationId) -> bool {
+    info!(notification.id = %notification, "a fan-out was claimed often without a page; done by a child process");
+    // What was not done is brought back when the claim's hold is over.
+    matches!(child(way, &Isolated::Fanout(notification.0)).await, Ended::Died)
 }
 
 /// Watches over `herald.suspect` until `stop`.

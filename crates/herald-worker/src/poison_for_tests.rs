@@ -1,7 +1,7 @@
 //! Work that panics, aborts the process or never ends, so that tests can see it isolated and parked (G6).
 //!
-//! Called where a request is read and where a delivery is pushed. Only a build with the feature `poison-for-tests` knows the
-//! marker, an `appNotificationId` of `herald-test:<panic | abort | loop>:<intake | push>`; in any other build the call is
+//! Called where a request is read, where a fan-out is resolved and where a delivery is pushed. Only a build with the feature `poison-for-tests` knows the
+//! marker, an `appNotificationId` of `herald-test:<panic | abort | loop>:<intake | fanout | push>`; in any other build the call is
 //! empty, and a release build with the feature does not compile.
 
 use herald_core::notification::Content;
@@ -14,6 +14,8 @@ compile_error!("poison-for-tests is for tests: a producer could end every worker
 pub(crate) enum Place {
     /// A request has been read.
     Intake,
+    /// A page of a notification that is due itself is being resolved.
+    Fanout,
     /// A delivery is about to be handed to its provider.
     Push,
 }
@@ -23,7 +25,12 @@ pub(crate) enum Place {
 pub(crate) fn swallow(place: Place, content: &Content) {
     let marker = content.app_notification_id.as_deref().and_then(|id| id.strip_prefix("herald-test:"));
     let Some((deed, here)) = marker.and_then(|marker| marker.split_once(':')) else { return };
-    if here != if place == Place::Intake { "intake" } else { "push" } {
+    let place = match place {
+        Place::Intake => "intake",
+        Place::Fanout => "fanout",
+        Place::Push => "push",
+    };
+    if here != place {
         return;
     }
     match deed {
@@ -47,7 +54,7 @@ mod tests {
     #[test]
     fn a_build_for_people_ignores_the_marker() {
         for deed in ["panic", "abort", "loop"] {
-            for (place, word) in [(Place::Intake, "intake"), (Place::Push, "push")] {
+            for (place, word) in [(Place::Intake, "intake"), (Place::Fanout, "fanout"), (Place::Push, "push")] {
                 let content = serde_json::json!({ "app_notification_id": format!("herald-test:{deed}:{word}"),
                     "payload": { "raw": "x" }, "target_policy": [] });
                 let content: Content = serde_json::from_value(content).unwrap();

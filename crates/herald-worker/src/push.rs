@@ -57,6 +57,9 @@ pub(crate) struct Attempted {
     pub(crate) at: Timestamp,
     pub(crate) took: Duration,
     pub(crate) classified: Classified,
+    /// When the latest push began that was known to have been accepted, of the same app, provider and environment, before
+    /// this one began.
+    pub(crate) accepted_at: Option<Timestamp>,
 }
 
 /// Starts a push for each taken delivery. There must be a permit for each.
@@ -126,9 +129,10 @@ async fn attempt(way: &Way, taken: &Taken, lease: Lease) -> End {
         now,
     };
     poison_for_tests::swallow(Place::Push, &taken.notification.content);
+    let accepted_at = app.accepted_at(provider, taken.subscription.environment);
     let begun = Instant::now();
     let classified = provider::send(&app.settings, context, limit).await;
-    End::Attempted(Attempted { form, at: now, took: begun.elapsed(), classified })
+    End::Attempted(Attempted { form, at: now, took: begun.elapsed(), classified, accepted_at })
 }
 
 /// Entropy in `0.0..1.0` for retries and holds: a random (v7) id and the version spread a burst well enough.

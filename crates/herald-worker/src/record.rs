@@ -10,7 +10,7 @@ use std::sync::Arc;
 use herald_core::delivery::{Event, State, Step, step};
 use herald_core::event::{OutboxEvent, Subject, cloud_event};
 use herald_core::outcome::Outcome;
-use herald_core::prune::{self, Leave, MassFailureGuard, Verdict};
+use herald_core::prune::{self, Case, Leave, MassFailureGuard, Verdict};
 use herald_core::push::Form;
 use herald_core::time::Timestamp;
 use herald_metrics::{BatchStep, CancelledBy};
@@ -91,10 +91,13 @@ fn observe(way: &Way, done: &Done, attempted: &Attempted, guard: &mut Guard, now
         way.metrics.accepted_after(done.taken.delivery.lane, accepted_at.since(done.taken.received_at));
     }
     let gate = (notification.app.clone(), provider);
-    guard.note(gate.clone(), outcome);
-    if let Some(app) = way.apps.get(&notification.app)
-        && let Some((trip, until)) = app.observe(provider, outcome, now)
-    {
+    let is_counted = done.taken.gone_at.is_some_and(|at| now.since(at) < prune::COUNTED);
+    guard.note(gate.clone(), outcome, is_counted);
+    let Some(app) = way.apps.get(&notification.app) else { return };
+    if outcome == Outcome::Accepted {
+        app.accepted(provider, done.taken.subscription.environment, attempted.at);
+    }
+    if let Some((trip, until)) = app.observe(provider, outcome, now) {
         let words = classified.detail.as_deref().or(classified.reason).unwrap_or("no answer");
         let detail = classified.status.map_or_else(|| words.to_owned(), |status| format!("{status} {words}"));
         way.pauses.tell(Tripped { gate, trip, until, detail });
@@ -108,7 +111,7 @@ fn decide(way: &Way, done: Done, sums: &HashMap<Gate, MassFailureGuard>, now: Ti
         End::Attempted(attempted) => Event::Attempted {
             form: attempted.form,
             outcome: attempted.classified.outcome,
-            verdict: verdict(&done, attempted.classified.outcome, sums),
+            verdict: verdict(&done, attempted, sums),
             jitter: jitter(&done.taken.delivery),
             open_until: open_until(way, &done),
         },
@@ -128,11 +131,16 @@ fn open_until(way: &Way, done: &Done) -> Option<Timestamp> {
     way.apps.get(&done.taken.notification.app)?.open_until(provider)
 }
 
-fn verdict(done: &Done, outcome: Outcome, sums: &HashMap<Gate, MassFailureGuard>) -> Option<Verdict> {
-    let provider = done.taken.subscription.platform.provider()?;
-    let gate = (done.taken.notification.app.clone(), provider);
+fn verdict(done: &Done, attempted: &Attempted, sums: &HashMap<Gate, MassFailureGuard>) -> Option<Verdict> {
+    let Done { taken, .. } = done;
+    let gate = (taken.notification.app.clone(), taken.subscription.platform.provider()?);
     let guard = sums.get(&gate).copied().unwrap_or_default();
-    prune::judge(outcome, done.taken.subscription.confirmed_at, guard)
+    let case = Case {
+        confirmed_at: taken.subscription.confirmed_at,
+        refused_at: taken.gone_at,
+        accepted_at: attempted.accepted_at,
+    };
+    prune::judge(attempted.classified.outcome, case, guard)
 }
 
 async fn write(way: &Arc<Way>, steps: Vec<(Done, Step)>, now: Timestamp, stop: &CancellationToken) {

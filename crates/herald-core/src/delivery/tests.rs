@@ -114,6 +114,11 @@ fn only_a_proven_gone_ends_the_subscription() {
         // The person is told meanwhile if a toast is owed.
         check(&owed(), gone(verdict), 5, (State::Due, Form::Toast, Some(60), Some(60)));
     }
+    // Said once: it is asked about again in seconds.
+    let first = gone(Verdict::Unconfirmed);
+    let again = super::step(&unowed(Form::Raw), first, at(5)).unwrap();
+    assert_eq!((again.state, again.form, again.prune), (State::Due, Form::Raw, false));
+    assert_eq!(again.next_at, Some(at(5).plus(Duration::from_millis(12_500))));
 }
 
 #[test]

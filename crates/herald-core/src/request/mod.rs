@@ -13,6 +13,7 @@
 //!
 //! An error never quotes a value: content and tokens must not reach a log or an event.
 
+mod body;
 mod envelope;
 mod fields;
 mod target;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
+pub use self::body::body_of;
 use self::fields::Fields;
 use crate::ids::{AppId, Unsid, UserId};
 use crate::lane::Lane;

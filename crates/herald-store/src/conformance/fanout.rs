@@ -6,13 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use herald_core::delivery::State;
+use herald_core::ids::NotificationId;
 use tokio::task::JoinSet;
 
+use super::rest::letter;
 use super::{LONG, OVER, app, claim, event, phone, request, store_one, to_each, told, trace};
-use crate::{Expanded, NewNotification, Resolved, Store};
+use crate::{DeadLetter, Expanded, NewNotification, Resolved, Store};
+
+/// Claims what is due itself.
+async fn claim_fanout(store: &Store) -> Vec<NotificationId> {
+    store.claim_fanout(10, LONG).await.unwrap().into_iter().map(|claimed| claimed.notification).collect()
+}
 
 /// 2,500 subscriptions of one user and a notification to all of them.
-async fn wide(store: &Store) -> herald_core::ids::NotificationId {
+async fn wide(store: &Store) -> NotificationId {
     let phones: Vec<_> = (0..2_500).map(|n| phone("everyone", &n.to_string())).collect();
     store.subscribe_many(&phones).await.unwrap();
     let stored = store_one(store, request("everyone", "1"), 9, LONG).await;
@@ -23,15 +30,15 @@ async fn wide(store: &Store) -> herald_core::ids::NotificationId {
 pub async fn a_wide_fanout_is_made_by_pages_and_survives_a_crash_between_them(store: Store) {
     let id = wide(&store).await;
     assert!(claim(&store, LONG).await.is_empty());
-    assert_eq!(store.claim_fanout(10, LONG).await.unwrap(), [id]);
-    assert!(store.claim_fanout(10, LONG).await.unwrap().is_empty(), "it is held");
+    assert_eq!(claim_fanout(&store).await, [id]);
+    assert!(claim_fanout(&store).await.is_empty(), "it is held");
     // One page, its hold over at once: the worker dies here. Another one goes on.
     assert_eq!(store.expand(id, 1_000, OVER, to_each).await.unwrap(), Expanded::More(1_000));
-    assert_eq!(store.claim_fanout(10, LONG).await.unwrap(), [id]);
+    assert_eq!(claim_fanout(&store).await, [id]);
     assert_eq!(store.expand(id, 1_000, LONG, to_each).await.unwrap(), Expanded::More(1_000));
     assert_eq!(store.expand(id, 1_000, LONG, to_each).await.unwrap(), Expanded::Done(500));
     assert_eq!(store.expand(id, 1_000, LONG, to_each).await.unwrap(), Expanded::Stale);
-    assert!(store.claim_fanout(10, LONG).await.unwrap().is_empty());
+    assert!(claim_fanout(&store).await.is_empty());
 
     let hints = claim(&store, LONG).await;
     assert_eq!(hints.len(), 2_500);
@@ -52,7 +59,7 @@ pub async fn a_scheduled_send_is_resolved_at_its_time(store: Store) {
     assert!(soon.deferred);
     assert_eq!(trace(&store, soon.id).await.next_at, Some(deliver_at));
     let claimed = loop {
-        let claimed = store.claim_fanout(10, LONG).await.unwrap();
+        let claimed = claim_fanout(&store).await;
         if !claimed.is_empty() {
             break claimed;
         }
@@ -87,7 +94,7 @@ pub async fn a_withdrawn_fanout_makes_no_more_deliveries(store: Store) {
     assert_eq!(store.expand(id, 1_000, OVER, to_each).await.unwrap(), Expanded::More(1_000));
     assert_eq!(store.withdraw(&app(), id).await.unwrap().len(), 1_000);
     assert_eq!(store.expand(id, 1_000, LONG, to_each).await.unwrap(), Expanded::Stale);
-    assert!(store.claim_fanout(10, LONG).await.unwrap().is_empty());
+    assert!(claim_fanout(&store).await.is_empty());
     assert_eq!(store.open_count(&app()).await.unwrap(), 0);
 }
 
@@ -130,4 +137,41 @@ pub async fn two_replicas_never_make_the_same_page(store: Store) {
     }
     assert_eq!(made, 2_500);
     assert_eq!(store.open_count(&app()).await.unwrap(), 2_500);
+}
+
+pub async fn claims_are_counted_until_a_page_is_made(store: Store) {
+    let id = wide(&store).await;
+    let claims = async || {
+        let claimed = store.claim_fanout(10, OVER).await.unwrap();
+        assert_eq!(claimed.len(), 1);
+        claimed[0].claims
+    };
+    assert_eq!((claims().await, claims().await, claims().await), (1, 2, 3));
+    assert_eq!(store.expand(id, 1_000, OVER, to_each).await.unwrap(), Expanded::More(1_000));
+    assert_eq!((claims().await, claims().await), (1, 2));
+}
+
+pub async fn a_fanout_that_is_given_up_is_a_dead_letter_and_what_was_made_of_it_goes_on(store: Store) {
+    let parked = |new: NewNotification, now| {
+        let (key, event) = (new.request.key.clone(), event(&new.request.key));
+        (DeadLetter { id: new.id.0, parked_at: now, message_id: Some(key), ..letter(1) }, vec![event])
+    };
+    let id = wide(&store).await;
+    assert_eq!(store.expand(id, 1_000, OVER, to_each).await.unwrap(), Expanded::More(1_000));
+    assert!(store.park_fanout(id, parked).await.unwrap());
+    assert!(!store.park_fanout(id, parked).await.unwrap(), "once");
+    assert_eq!(store.expand(id, 1_000, OVER, to_each).await.unwrap(), Expanded::Stale);
+    assert_eq!(trace(&store, id).await.deliveries.len(), 1_000);
+
+    // Nothing was made of this one: it can be asked for again.
+    let again = request("everyone", "2");
+    let other = store_one(&store, again.clone(), 9, LONG).await;
+    assert!(store.park_fanout(other.id, parked).await.unwrap());
+    assert!(store.trace(&app(), other.id).await.unwrap().is_none());
+    assert!(store_one(&store, again, 9, LONG).await.deferred);
+
+    assert_eq!(told(&store).await, ["1.mail.contoso.com", "2.mail.contoso.com"]);
+    let letters = [store.dead_letter(id.0).await.unwrap(), store.dead_letter(other.id.0).await.unwrap()];
+    let keys: Vec<_> = letters.into_iter().map(|letter| letter.unwrap().message_id.unwrap()).collect();
+    assert_eq!(keys, ["1", "2"]);
 }

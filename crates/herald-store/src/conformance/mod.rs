@@ -34,7 +34,7 @@ use uuid::Uuid;
 use crate::{
     Attempt, Intaken, NewDelivery, NewNotification, NewSubscription, Record, Recorded, Resolved, Store, Taken,
 };
-use crate::{Trace, TracedDelivery};
+use crate::{DeadFilter, DeadLetter, DeadPage, Trace, TracedDelivery};
 
 /// A lease or hold that outlasts any test.
 pub const LONG: Duration = Duration::from_secs(600);
@@ -68,6 +68,7 @@ macro_rules! conformance_tests {
             }
             take {
                 a_take_returns_all_that_a_push_needs
+                a_take_says_when_the_last_push_found_the_token_dead
                 a_stale_hint_takes_nothing
                 of_concurrent_takes_one_wins
                 a_lapsed_lease_makes_the_row_due_again_and_counts_the_take
@@ -131,6 +132,8 @@ macro_rules! conformance_tests {
                 a_withdrawn_fanout_makes_no_more_deliveries
                 an_expired_fanout_makes_none
                 two_replicas_never_make_the_same_page
+                claims_are_counted_until_a_page_is_made
+                a_fanout_that_is_given_up_is_a_dead_letter_and_what_was_made_of_it_goes_on
             }
             sweep {
                 open_deliveries_of_expired_notifications_are_closed_then_deleted
@@ -322,6 +325,15 @@ pub async fn take_due(store: &Store, queue: DispatchQueue) -> Taken {
     let hints = store.due(queue, 10, LONG).await.unwrap();
     assert_eq!(hints.len(), 1, "{queue}");
     store.take(&hints, LONG).await.unwrap().pop().unwrap()
+}
+
+/// All dead letters, the newest first.
+pub async fn letters(store: &Store) -> Vec<DeadLetter> {
+    let mut letters = Vec::new();
+    for entry in store.dead_page(&DeadFilter::default(), DeadPage::NewestBefore(None), i64::MAX).await.unwrap() {
+        letters.extend(store.dead_letter(entry.key.id).await.unwrap());
+    }
+    letters
 }
 
 /// Routing keys of all events, each as often as it was written.

@@ -1,15 +1,17 @@
 //! Take.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use herald_core::ids::{DeliveryId, PushToken};
 use herald_core::lane::{DispatchQueue, Hint};
 use tokio::task::JoinSet;
 
 use super::{
-    DELAY, LONG, OVER, State, Uuid, claim, due, only, phone, record_one, request, store_one, take_due, taken, watching,
+    DELAY, Form, LONG, OVER, State, Uuid, attempt, claim, due, only, phone, record_one, request, step, store_one,
+    take_due, taken, watching,
 };
-use crate::Store;
+use crate::{Attempt, Record, Store};
 
 pub async fn a_take_returns_all_that_a_push_needs(store: Store) {
     let (id, hint) = due(&store, "anna", "1").await;
@@ -27,6 +29,21 @@ pub async fn a_take_returns_all_that_a_push_needs(store: Store) {
     let row = only(&store, id).await;
     assert_eq!(row.delivery, one.delivery);
     assert_eq!(row.next_at, Some(one.taken_at.plus(LONG)));
+}
+
+pub async fn a_take_says_when_the_last_push_found_the_token_dead(store: Store) {
+    let mut one = taken(&store, "anna", "1").await;
+    assert_eq!(one.gone_at, None, "there was no push before the first");
+    for (outcome, millis) in [("unavailable", None), ("gone", Some(13)), ("gone", Some(13)), ("unknown", None)] {
+        let at = store.clock().now();
+        let attempt = Attempt { outcome: outcome.into(), ..attempt(Form::Raw, at) };
+        let again = step(State::Due, Form::Raw, Some(at));
+        assert!(record_one(&store, Record::new(&one, again, Some(attempt), Vec::new())).await.applied);
+        one = take_due(&store, DispatchQueue::High).await;
+        // 12 ms, and what was cut off of them.
+        let gone_at = millis.map(|millis| at.plus(Duration::from_millis(millis)).micros());
+        assert_eq!(one.gone_at.map(|at| at.micros()), gone_at, "{outcome}");
+    }
 }
 
 pub async fn a_stale_hint_takes_nothing(store: Store) {

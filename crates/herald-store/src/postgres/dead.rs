@@ -4,7 +4,6 @@ use std::cmp::Reverse;
 
 use herald_core::event::OutboxEvent;
 use herald_core::ids::AppId;
-use herald_core::time::Timestamp;
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -69,25 +68,6 @@ impl Postgres {
     }
 
     /// Index: `dead_letters_newest`.
-    pub(crate) async fn dead_list(&self, limit: i64, before: Option<(Timestamp, Uuid)>) -> Result<Vec<DeadLetter>> {
-        let (parked_at, id) = before.unwrap_or((Timestamp::from_micros(i64::MAX), Uuid::max()));
-        let rows = sqlx::query(
-            "
-            SELECT *
-              FROM dead_letters
-             WHERE (parked_at, id) < ($1, $2)
-             ORDER BY parked_at DESC, id DESC
-             LIMIT $3",
-        )
-        .bind(stored(parked_at))
-        .bind(id)
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(during("dead_list"))?;
-        rows.iter().map(letter).collect()
-    }
-
     pub(crate) async fn dead_page(&self, filter: &DeadFilter, page: DeadPage, limit: i64) -> Result<Vec<DeadEntry>> {
         let statement = match page {
             DeadPage::NewestBefore(_) => DEAD_NEWEST,
@@ -152,17 +132,9 @@ impl Postgres {
         .map_err(during("dead_remove"))?;
         Ok(removed.rows_affected())
     }
-
-    pub(crate) async fn dead_count(&self) -> Result<u64> {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM dead_letters")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(during("dead_count"))?;
-        Ok(u64::try_from(count).unwrap_or(0))
-    }
 }
 
-async fn insert_letters(connection: &mut PgConnection, letters: &[&DeadLetter]) -> sqlx::Result<u64> {
+pub(crate) async fn insert_letters(connection: &mut PgConnection, letters: &[&DeadLetter]) -> sqlx::Result<u64> {
     let inserted = sqlx::query(
         "
         INSERT INTO dead_letters (id, source_queue, reason_code, field, problem, fix, app_id, message_id, headers, body,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use herald_core::event::OutboxEvent;
 use herald_core::ids::{AppId, NotificationId, Unsid, UserId};
 use herald_core::notification::Notification;
 use herald_core::subscription::Subscription;
@@ -12,20 +13,21 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::Postgres;
+use super::dead::insert_letters;
 use super::deliveries::NewRows;
 use super::error::during;
 use super::outbox::insert_events;
 use super::rows::{Columns, micros};
 use super::take::notification;
 use crate::deliveries::Budget;
-use crate::{Expanded, NewNotification, Resolved, Result};
+use crate::{ClaimedFanout, DeadLetter, Expanded, NewNotification, Resolved, Result};
 
 const OPERATION: &str = "expand";
 
 impl Postgres {
     /// Index: `notifications_due`.
-    pub(crate) async fn claim_fanout(&self, limit: i64, hold: Duration) -> Result<Vec<NotificationId>> {
-        let claimed: Vec<Uuid> = sqlx::query_scalar(
+    pub(crate) async fn claim_fanout(&self, limit: i64, hold: Duration) -> Result<Vec<ClaimedFanout>> {
+        let claimed: Vec<(Uuid, i16)> = sqlx::query_as(
             "
             WITH claimed AS MATERIALIZED (
                 SELECT id
@@ -36,17 +38,21 @@ impl Postgres {
                    FOR UPDATE SKIP LOCKED
             )
             UPDATE notifications n
-               SET next_at = clock_timestamp() + $2 * interval '1 microsecond'
+               SET next_at = clock_timestamp() + $2 * interval '1 microsecond', claims = least(n.claims + 1, 32767)
               FROM claimed
              WHERE n.id = claimed.id
-            RETURNING n.id",
+            RETURNING n.id, n.claims",
         )
         .bind(limit)
         .bind(micros(hold))
         .fetch_all(&self.pool)
         .await
         .map_err(during("claim_fanout"))?;
-        Ok(claimed.into_iter().map(NotificationId).collect())
+        let claimed = claimed.into_iter().map(|(id, claims)| ClaimedFanout {
+            notification: NotificationId(id),
+            claims: u16::try_from(claims).unwrap_or(0),
+        });
+        Ok(claimed.collect())
     }
 
     pub(crate) async fn expand<F>(
@@ -60,7 +66,7 @@ impl Postgres {
         F: FnMut(&NewNotification, &UserId, &[Subscription], Timestamp) -> Resolved + Send,
     {
         let mut tx = self.pool.begin().await.map_err(during(OPERATION))?;
-        let Some(row) = lock_due_notification(&mut tx, id).await.map_err(during(OPERATION))? else {
+        let Some(row) = lock(&mut tx, NEXT_PAGE, id).await.map_err(during(OPERATION))? else {
             return Ok(Expanded::Stale);
         };
         let due = DueNotification::read(&row)?;
@@ -90,6 +96,25 @@ impl Postgres {
         tx.commit().await.map_err(during(OPERATION))?;
         Ok(if more { Expanded::More(made.due.len()) } else { Expanded::Done(made.due.len()) })
     }
+
+    pub(crate) async fn park_fanout<F>(&self, id: NotificationId, letter: F) -> Result<bool>
+    where
+        F: FnOnce(NewNotification, Timestamp) -> (DeadLetter, Vec<OutboxEvent>) + Send,
+    {
+        const OPERATION: &str = "park_fanout";
+        let mut tx = self.pool.begin().await.map_err(during(OPERATION))?;
+        let Some(row) = lock(&mut tx, GIVE_UP, id).await.map_err(during(OPERATION))? else { return Ok(false) };
+        let due = DueNotification::read(&row)?;
+        let (letter, events) = letter(due.new, due.now);
+        insert_letters(&mut tx, &[&letter]).await.map_err(during(OPERATION))?;
+        insert_events(&mut tx, &events).await.map_err(during(OPERATION))?;
+        match due.cursor {
+            None => delete(&mut tx, id).await.map_err(during(OPERATION))?,
+            Some(_) => move_cursor(&mut tx, id, None, Duration::ZERO).await.map_err(during(OPERATION))?,
+        }
+        tx.commit().await.map_err(during(OPERATION))?;
+        Ok(true)
+    }
 }
 
 /// A notification that is due itself, as it was stored.
@@ -117,19 +142,28 @@ impl DueNotification {
     }
 }
 
-/// Index: primary key. Skips one that another replica is at.
-async fn lock_due_notification(connection: &mut PgConnection, id: NotificationId) -> sqlx::Result<Option<PgRow>> {
-    sqlx::query(
-        "
+macro_rules! due_notification {
+    ($lock:literal) => {
+        concat!(
+            "
         SELECT id, app_id, user_id, key, lane, content, received_at, expires_at, deliver_at, cursor,
                expires_at <= clock_timestamp() AS expired, clock_timestamp() AS now
           FROM notifications
          WHERE id = $1 AND next_at IS NOT NULL
-           FOR UPDATE SKIP LOCKED",
-    )
-    .bind(id.0)
-    .fetch_optional(connection)
-    .await
+           FOR UPDATE ",
+            $lock
+        )
+    };
+}
+
+/// Index: primary key. Skips one that another replica is at.
+const NEXT_PAGE: &str = due_notification!("SKIP LOCKED");
+
+/// Index: primary key. Whoever was killed at it may not have let go yet.
+const GIVE_UP: &str = due_notification!("");
+
+async fn lock(connection: &mut PgConnection, sql: &'static str, id: NotificationId) -> sqlx::Result<Option<PgRow>> {
+    sqlx::query(sql).bind(id.0).fetch_optional(connection).await
 }
 
 /// Index: `subscriptions_of_user`.
@@ -158,6 +192,12 @@ async fn page_of_subscriptions(
     rows.iter().map(|row| Columns::new(row, OPERATION).subscription()).collect()
 }
 
+/// Index: primary key. Nothing refers to one without deliveries.
+async fn delete(connection: &mut PgConnection, id: NotificationId) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM notifications WHERE id = $1").bind(id.0).execute(connection).await?;
+    Ok(())
+}
+
 /// Goes on after `cursor`, or is complete without one. Index: primary key.
 async fn move_cursor(
     connection: &mut PgConnection,
@@ -168,7 +208,7 @@ async fn move_cursor(
     sqlx::query(
         "
         UPDATE notifications
-           SET cursor = $2,
+           SET cursor = $2, claims = 0,
                next_at = CASE WHEN $2 IS NOT NULL THEN clock_timestamp() + $3 * interval '1 microsecond' END
          WHERE id = $1",
     )

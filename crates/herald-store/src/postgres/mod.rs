@@ -53,6 +53,7 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     Migrator::with_migrations(vec![
         script(1, "tables", include_str!("../../migrations/postgres/0001_tables.sql")),
         script(2, "pauses cut short", include_str!("../../migrations/postgres/0002_pauses_cut_short.sql")),
+        script(3, "fanout claims", include_str!("../../migrations/postgres/0003_fanout_claims.sql")),
     ])
 });
 

@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::error::{during, unreadable};
-use crate::Result;
+use crate::{Attempt, Result};
 
 /// Last moment that a `timestamptz` of ours holds: the end of the year 9999. Later ones are stored as this.
 const LATEST_MICROS: i64 = 253_402_300_799_000_000;
@@ -128,6 +128,12 @@ impl<'r> Columns<'r> {
 
     fn count(&self, column: &'static str) -> Result<u16> {
         self.parsed(column, |number: i16| u16::try_from(number).ok())
+    }
+
+    /// The last of `attempts`, if there was one.
+    pub(crate) fn last_attempt(&self) -> Result<Option<Attempt>> {
+        let Some(text) = self.get::<Option<&str>>("last_attempt")? else { return Ok(None) };
+        serde_json::from_str(text).map(Some).map_err(|_| unreadable(self.operation, "last_attempt"))
     }
 
     /// All columns of `subscriptions`.

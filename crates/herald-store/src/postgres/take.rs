@@ -56,6 +56,7 @@ async fn complete(connection: &mut PgConnection, rows: &[PgRow]) -> Result<Vec<T
             notification: Arc::clone(notification),
             subscription: subscription.clone(),
             subscription_active: *active,
+            gone_at: columns.last_attempt()?.and_then(|attempt| attempt.gone_at()),
             received_at: *received_at,
             taken_at: columns.time("taken_at")?,
         });
@@ -87,7 +88,7 @@ pub(crate) const TAKE: &str = "
       FROM open, taking
      WHERE d.id = open.id
     RETURNING d.id, d.notification_id, d.unsid, d.version, d.state, d.form, d.lane, d.fallback_delay_ms, d.deadline_at,
-              d.takes, d.attempt_count, open.state AS was, taking.at AS taken_at";
+              d.takes, d.attempt_count, (d.attempts->-1)::text AS last_attempt, open.state AS was, taking.at AS taken_at";
 
 async fn take_at_version(connection: &mut PgConnection, hints: &[Hint], lease: Duration) -> sqlx::Result<Vec<PgRow>> {
     let (ids, versions) = arrays(hints);

@@ -2,7 +2,6 @@
 
 use herald_core::event::OutboxEvent;
 use herald_core::ids::AppId;
-use herald_core::time::Timestamp;
 use herald_sqlite::rusqlite::params;
 use uuid::Uuid;
 
@@ -21,11 +20,6 @@ impl Sqlite {
             Ok(new)
         })
         .await
-    }
-
-    pub(crate) async fn dead_list(&self, limit: i64, before: Option<(Timestamp, Uuid)>) -> Result<Vec<DeadLetter>> {
-        let before = before.unwrap_or((Timestamp::from_micros(i64::MAX), Uuid::max()));
-        self.read("dead_list", move |tx| newest(tx, limit, before)).await
     }
 
     pub(crate) async fn dead_page(&self, filter: &DeadFilter, page: DeadPage, limit: i64) -> Result<Vec<DeadEntry>> {
@@ -50,18 +44,10 @@ impl Sqlite {
         let letters = letters.to_vec();
         self.write("dead_remove", move |tx| remove(tx, &letters)).await
     }
-
-    pub(crate) async fn dead_count(&self) -> Result<u64> {
-        self.read("dead_count", |tx| {
-            let mut count = tx.connection.prepare_cached("SELECT count(*) FROM dead_letters")?;
-            Ok(counted(count.query_row([], |row| row.get(0))?))
-        })
-        .await
-    }
 }
 
 /// Index: primary key.
-fn insert_letters(tx: &Tx<'_>, letters: &[DeadLetter]) -> JobResult<u64> {
+pub(crate) fn insert_letters(tx: &Tx<'_>, letters: &[DeadLetter]) -> JobResult<u64> {
     let mut insert = tx.connection.prepare_cached(
         "
         INSERT INTO dead_letters (id, source_queue, reason_code, field, problem, fix, app_id, message_id, headers, body,
@@ -89,21 +75,6 @@ fn insert_letters(tx: &Tx<'_>, letters: &[DeadLetter]) -> JobResult<u64> {
         ])?;
     }
     Ok(new as u64)
-}
-
-/// Index: `dead_letters_newest`.
-fn newest(tx: &Tx<'_>, limit: i64, before: (Timestamp, Uuid)) -> JobResult<Vec<DeadLetter>> {
-    let mut newest = tx.connection.prepare_cached(
-        "
-        SELECT *
-          FROM dead_letters
-         WHERE (parked_at, id) < (?1, ?2)
-         ORDER BY parked_at DESC, id DESC
-         LIMIT ?3",
-    )?;
-    let (parked_at, id) = before;
-    // SQLite takes a negative limit for none.
-    newest.query_and_then(params![stored(parked_at), id, limit.max(0)], |row| letter(&Columns(row)))?.collect()
 }
 
 /// Index: `dead_letters_newest`.

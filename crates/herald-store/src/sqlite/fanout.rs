@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use herald_core::event::OutboxEvent;
 use herald_core::ids::{NotificationId, Unsid, UserId};
 use herald_core::notification::Notification;
 use herald_core::subscription::Subscription;
@@ -10,6 +11,7 @@ use herald_core::time::Timestamp;
 use herald_sqlite::rusqlite::params;
 use uuid::Uuid;
 
+use super::dead::insert_letters;
 use super::deliveries::insert_deliveries;
 use super::outbox::insert_events;
 use super::rows::{first, stored};
@@ -17,17 +19,16 @@ use super::subscriptions::active_subscriptions;
 use super::take::notification;
 use super::{JobResult, Sqlite, Tx};
 use crate::deliveries::Budget;
-use crate::{Expanded, NewNotification, Resolved, Result};
+use crate::{ClaimedFanout, DeadLetter, Expanded, NewNotification, Resolved, Result};
 
 impl Sqlite {
-    pub(crate) async fn claim_fanout(&self, limit: i64, hold: Duration) -> Result<Vec<NotificationId>> {
+    pub(crate) async fn claim_fanout(&self, limit: i64, hold: Duration) -> Result<Vec<ClaimedFanout>> {
         self.write("claim_fanout", move |tx| {
             let now = tx.now();
             let due = due_notifications(tx, limit, now)?;
-            for id in &due {
-                set_due(tx, *id, Some(now.plus(hold)))?;
-            }
-            Ok(due)
+            due.into_iter()
+                .map(|id| Ok(ClaimedFanout { notification: id, claims: claim(tx, id, now.plus(hold))? }))
+                .collect()
         })
         .await
     }
@@ -67,6 +68,25 @@ impl Sqlite {
         })
         .await
     }
+
+    pub(crate) async fn park_fanout<F>(&self, id: NotificationId, letter: F) -> Result<bool>
+    where
+        F: FnOnce(NewNotification, Timestamp) -> (DeadLetter, Vec<OutboxEvent>) + Send + 'static,
+    {
+        self.write("park_fanout", move |tx| {
+            let Some(due) = due_notification(tx, id)? else { return Ok(false) };
+            let now = tx.now();
+            let (letter, events) = letter(due.new, now);
+            insert_letters(tx, &[letter])?;
+            insert_events(tx, &events)?;
+            match due.cursor {
+                None => delete(tx, id)?,
+                Some(_) => move_cursor(tx, id, None, now)?,
+            }
+            Ok(true)
+        })
+        .await
+    }
 }
 
 /// Oldest first. Index: `notifications_due`.
@@ -76,6 +96,20 @@ fn due_notifications(tx: &Tx<'_>, limit: i64, now: Timestamp) -> JobResult<Vec<N
     // SQLite takes a negative limit for none.
     let rows = due.query_and_then(params![stored(now), limit.max(0)], |row| Ok(NotificationId(row.get(0)?)))?;
     rows.collect()
+}
+
+/// Says how often it has been claimed since its last page. Index: primary key.
+fn claim(tx: &Tx<'_>, id: NotificationId, hold_ends: Timestamp) -> JobResult<u16> {
+    let mut claim = tx.connection.prepare_cached(
+        "UPDATE notifications SET next_at = ?2, claims = min(claims + 1, 32767) WHERE id = ?1 RETURNING claims",
+    )?;
+    Ok(claim.query_row(params![id.0, stored(hold_ends)], |row| row.get(0))?)
+}
+
+/// Index: primary key. Nothing refers to one without deliveries.
+fn delete(tx: &Tx<'_>, id: NotificationId) -> JobResult<()> {
+    tx.connection.prepare_cached("DELETE FROM notifications WHERE id = ?1")?.execute([id.0])?;
+    Ok(())
 }
 
 /// Says when a notification is due itself. Index: primary key.
@@ -114,7 +148,8 @@ fn due_notification(tx: &Tx<'_>, id: NotificationId) -> JobResult<Option<DueNoti
 
 /// Goes on after `cursor` at `next_at`, or is complete without one. Index: primary key.
 fn move_cursor(tx: &Tx<'_>, id: NotificationId, cursor: Option<Unsid>, next_at: Timestamp) -> JobResult<()> {
-    let mut set = tx.connection.prepare_cached("UPDATE notifications SET cursor = ?2, next_at = ?3 WHERE id = ?1")?;
+    let mut set =
+        tx.connection.prepare_cached("UPDATE notifications SET cursor = ?2, next_at = ?3, claims = 0 WHERE id = ?1")?;
     set.execute(params![id.0, cursor.map(|unsid| unsid.0), cursor.map(|_| stored(next_at))])?;
     Ok(())
 }

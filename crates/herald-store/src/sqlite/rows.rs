@@ -12,6 +12,8 @@ use herald_sqlite::Fault;
 use herald_sqlite::rusqlite::types::FromSql;
 use herald_sqlite::rusqlite::{Params, Row, Statement};
 
+use crate::Attempt;
+
 type Result<T> = std::result::Result<T, Fault>;
 
 /// Last moment that is stored: the end of the year 9999, as on PostgreSQL. Later ones are stored as this.
@@ -122,6 +124,13 @@ impl Columns<'_> {
             takes: self.get("takes")?,
             attempts: self.get("attempt_count")?,
         })
+    }
+
+    /// The last of `attempts`, if there was one.
+    pub(crate) fn last_attempt(&self) -> Result<Option<Attempt>> {
+        let Some(text) = self.get::<Option<String>>("last_attempt")? else { return Ok(None) };
+        let unreadable = |_| Fault::Defect("column last_attempt can't be read".to_owned());
+        serde_json::from_str(&text).map(Some).map_err(unreadable)
     }
 
     /// All columns of `subscriptions`.

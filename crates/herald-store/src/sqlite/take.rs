@@ -54,7 +54,8 @@ fn open_at_version(
 ) -> JobResult<Option<Taken>> {
     let mut open = tx.connection.prepare_cached(
         "
-        SELECT id, notification_id, unsid, version, state, form, lane, fallback_delay_ms, deadline_at, takes, attempt_count
+        SELECT id, notification_id, unsid, version, state, form, lane, fallback_delay_ms, deadline_at, takes, attempt_count,
+               json_extract(attempts, '$[#-1]') AS last_attempt
           FROM deliveries
          WHERE id = ?1 AND version = ?2 AND state < 10",
     )?;
@@ -72,6 +73,7 @@ fn open_at_version(
         notification,
         subscription: known.subscription,
         subscription_active: known.active,
+        gone_at: columns.last_attempt()?.and_then(|attempt| attempt.gone_at()),
         received_at,
         taken_at: now,
     }))

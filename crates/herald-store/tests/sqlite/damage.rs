@@ -11,7 +11,7 @@ use herald_core::ids::NotificationId;
 use herald_core::lane::DispatchQueue;
 use herald_core::subscription::Provider;
 use herald_store::conformance::{LONG, OVER, app, ending, event, phone, request, to_each, user};
-use herald_store::{By, Receipt, Record, Store, StoreError};
+use herald_store::{By, DeadFilter, DeadPage, Receipt, Record, Store, StoreError};
 use tempfile::TempDir;
 
 use crate::{as_child, assert_says, child, connect, file, fresh};
@@ -125,7 +125,7 @@ async fn use_all(store: &Store, id: NotificationId) -> Vec<StoreError> {
     note(store.pauses().await.err());
     note(store.resume(&app(), Provider::Apns, LONG).await.err());
     note(store.outbox_claim(1_000, OVER).await.err());
-    note(store.dead_list(10, None).await.err());
+    note(store.dead_page(&DeadFilter::default(), DeadPage::NewestBefore(None), 10).await.err());
     note(store.sweep(1_000, OVER).await.err());
     note(store.sync_clock().await.err());
     errors

@@ -101,7 +101,6 @@ async fn what_is_taken_in_order_is_read_in_the_order_of_its_index() {
         (("sweep.rs", "ORDER BY ended_at"), "subscriptions_to_delete (ended_at>? AND ended_at<?)"),
         (("subscriptions.rs", "ORDER BY id"), "subscriptions_of_user (app_id=? AND user_id=? AND id>?)"),
         (("subscriptions.rs", "token = ?3 AND"), "subscriptions_by_token (app_id=? AND environment=? AND token=?)"),
-        (("dead.rs", "(?1, ?2)\n         ORDER BY parked_at DESC"), "dead_letters_newest"),
         (
             ("dead.rs", "IS NULL)\n         ORDER BY parked_at DESC"),
             "dead_letters_newest ((parked_at,id)>(?,?) AND (parked_at,id)<(?,?))",

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use herald_core::delivery::State;
 use herald_core::lane::DispatchQueue;
-use herald_store::conformance::{LONG, OVER, app, ending, phone, request, store_one, to_each, trace, user};
+use herald_store::conformance::{LONG, OVER, app, ending, letters, phone, request, store_one, to_each, trace, user};
 use herald_store::{NewSubscription, Store, StoreError};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -60,7 +60,7 @@ async fn use_beside(folder: &Path) {
     let store = connect(folder, false).await.unwrap();
     for n in 0..SENT {
         store_one(&store, request("anna", &format!("sent {n}")), 0, OVER).await;
-        assert!(store.dead_list(10, None).await.unwrap().is_empty());
+        assert!(letters(&store).await.is_empty());
     }
     assert_eq!(store.list(&app(), &user("anna")).await.unwrap().len(), 1);
     store.subscribe(NewSubscription { unsid: None, ..phone("ben", "b") }).await.unwrap();

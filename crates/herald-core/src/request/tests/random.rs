@@ -115,6 +115,12 @@ fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
 
 proptest! {
     #[test]
+    fn what_is_written_again_is_read_as_the_same_request((_, request) in valid()) {
+        let again = parse(&body_of(&request), &envelope(), request.lane, &Limits::default(), NOW).unwrap();
+        prop_assert_eq!(again, request);
+    }
+
+    #[test]
     fn a_request_is_read_as_it_was_written((body, request) in valid()) {
         prop_assert_eq!(read(&body, &envelope()), Ok(request));
     }
