@@ -92,10 +92,10 @@ async fn on_files_too_a_delivery_that_was_in_three_dying_hands_is_pushed_by_a_ch
 }
 
 async fn pushed_by_a_child_process(setup: Setup) {
-    let mut world = setup.workers(0).worker("lease_secs = 3\nattempt_timeout_secs = 2").start().await;
+    let mut world = setup.workers(0).worker("lease_secs = 6\nattempt_timeout_secs = 5").start().await;
     world.phone("anna", json!({ "platform": "ios", "ackLossPercent": 100 })).await;
     // Long enough to be killed between push and record.
-    world.simulator.set(json!({ "delayMs": 1_000 })).await;
+    world.simulator.set(json!({ "delayMs": 4_000 })).await;
     world.publish("order", &requests::raw(APP, "anna")).await;
     for death in 1..=3 {
         world.add_worker().await.unwrap();
@@ -105,6 +105,7 @@ async fn pushed_by_a_child_process(setup: Setup) {
         .await;
         world.kill_worker(0).await;
     }
+    world.simulator.set(json!({ "delayMs": 0 })).await;
     world.add_worker().await.unwrap();
     world.reaches("anna", "order", "accepted").await;
     let log = world.logs().join("\n");
@@ -123,7 +124,7 @@ async fn pushed_by_a_child_process(setup: Setup) {
 
 /// What workers say that are killed by their work, and those who see it.
 fn poisoned(setup: Setup) -> Setup {
-    let mut setup = setup.workers(0).worker("lease_secs = 6\nattempt_timeout_secs = 2\ndrain_secs = 10");
+    let mut setup = setup.workers(0).worker("lease_secs = 9\nattempt_timeout_secs = 2\ndrain_secs = 10");
     for said in ["panicked", "parked", "poison", "killed a child process", "ended badly", "a step hangs"] {
         setup = setup.allow(said);
     }

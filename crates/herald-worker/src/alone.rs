@@ -20,7 +20,8 @@ use crate::watchdog::{Watchdog, watched};
 use crate::way::{Ends, Way, Worker};
 use crate::{fanout, house, intake, push, record};
 
-/// The child gives up this long before its parent would kill it: a store that is away is no evidence of poison.
+/// The child gives up this long before its parent would kill it, whatever it waits for: a store that is away, or slow, is no
+/// evidence of poison.
 const BEFORE_THE_END: Duration = Duration::from_secs(5);
 
 /// Does this, records it, and says what came of it. `begun` is called when everything that it needs is there.
@@ -34,24 +35,20 @@ pub async fn do_alone(mut worker: Worker, work: Isolated, begun: impl FnOnce() -
     if house::follow_pauses(&way).await.is_err() || begun().is_err() {
         return Verdict::Unavailable;
     }
-    let Ends { to_record, .. } = ends;
-    let (ended, give_up) = (CancellationToken::new(), CancellationToken::new());
-    let mut tasks = JoinSet::new();
-    tasks.spawn(record::run(Arc::clone(&way), to_record, ended.clone(), give_up.clone()));
-    let mut timer = JoinSet::new();
-    timer.spawn({
-        let (give_up, limit) = (give_up.clone(), way.settings.isolate.timeout.saturating_sub(BEFORE_THE_END));
-        async move {
-            tokio::time::sleep(limit).await;
-            give_up.cancel();
-        }
-    });
     // Work that hangs ends this process sooner than the parent's patience does.
     let _watchdog = Watchdog::start(way.settings.attempt_timeout);
+    let limit = way.settings.isolate.timeout.saturating_sub(BEFORE_THE_END);
+    tokio::time::timeout(limit, to_the_end(&way, ends, work)).await.unwrap_or(Verdict::Unavailable)
+}
+
+async fn to_the_end(way: &Arc<Way>, Ends { to_record, .. }: Ends, work: Isolated) -> Verdict {
+    let (ended, never) = (CancellationToken::new(), CancellationToken::new());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(record::run(Arc::clone(way), to_record, ended.clone(), never.clone()));
     let verdict = match work {
-        Isolated::Deliveries(deliveries) => take(&way, &deliveries).await,
-        Isolated::Request(carried) => watched("isolated", request(&way, &carried, &give_up)).await,
-        Isolated::Fanout(id) => watched("isolated", fanout(&way, NotificationId(id))).await,
+        Isolated::Deliveries(deliveries) => take(way, &deliveries).await,
+        Isolated::Request(carried) => watched("isolated", request(way, &carried, &never)).await,
+        Isolated::Fanout(id) => watched("isolated", fanout(way, NotificationId(id))).await,
     };
     way.pushes.close();
     way.pushes.wait().await;
@@ -61,7 +58,7 @@ pub async fn do_alone(mut worker: Worker, work: Isolated, begun: impl FnOnce() -
             return Verdict::Unavailable;
         }
     }
-    if give_up.is_cancelled() { Verdict::Unavailable } else { verdict }
+    verdict
 }
 
 async fn take(way: &Arc<Way>, deliveries: &[(uuid::Uuid, i64)]) -> Verdict {
@@ -76,7 +73,7 @@ async fn take(way: &Arc<Way>, deliveries: &[(uuid::Uuid, i64)]) -> Verdict {
     Verdict::Done
 }
 
-async fn request(way: &Arc<Way>, carried: &Carried, give_up: &CancellationToken) -> Verdict {
+async fn request(way: &Arc<Way>, carried: &Carried, never: &CancellationToken) -> Verdict {
     let now = way.clock.now();
     let request = match intake::read(way, &carried.body, &carried.envelope(), carried.lane, now) {
         Ok(request) => request,
@@ -84,7 +81,7 @@ async fn request(way: &Arc<Way>, carried: &Carried, give_up: &CancellationToken)
         Err(error) => return park(intake::reason(error)),
     };
     let mut permits = way.budget.take(carried.lane.into(), Kind::New, way.settings.budget);
-    match intake::store(way, std::slice::from_ref(&request), &permits, give_up).await {
+    match intake::store(way, std::slice::from_ref(&request), &permits, never).await {
         Ok((mut intaken, lease)) => match intaken.pop() {
             Some(Intaken::Stored { taken, .. }) => {
                 push::start(way, taken, &mut permits, lease);

@@ -82,7 +82,7 @@ impl Guard {
         }
         let mut sums = HashMap::new();
         for (gate, seen) in &mut self.seen {
-            if !seen.is_asked && !(flush && seen.accepted > 0) {
+            if !seen.is_asked && (!flush || seen.accepted == 0) {
                 continue;
             }
             let (accepted, suspect) = (seen.accepted, seen.suspect);

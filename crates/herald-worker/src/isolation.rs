@@ -8,6 +8,8 @@
 //! has its configuration and the store, and then what came of the work, as JSON. A child that dies before it has begun
 //! says nothing about the work. Nobody waits for a child with a permit of the budget.
 
+use std::fmt;
+use std::io;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +56,7 @@ pub enum Isolated {
 }
 
 /// A request, carried to the child.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Carried {
     pub(crate) lane: Lane,
@@ -68,6 +70,13 @@ pub struct Carried {
     traceparent: Option<String>,
     tracestate: Option<String>,
     foreign: Option<String>,
+}
+
+/// Without what the message says.
+impl fmt::Debug for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Carried").field("lane", &self.lane).field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
 }
 
 impl Carried {
@@ -308,23 +317,25 @@ async fn child(way: &Way, work: &Isolated) -> Ended {
         }
     };
     let (stdin, stdout) = (process.stdin.take(), process.stdout.take());
-    let mut said = Vec::new();
-    let talk = async {
-        if let Some(mut stdin) = stdin {
-            stdin.write_all(&input).await?;
-        }
-        if let Some(mut stdout) = stdout {
-            stdout.read_to_end(&mut said).await?;
-        }
-        process.wait().await
+    let (mut stdin, mut stdout) = stdin.zip(stdout).expect("both are piped, and taken once");
+    let begins = async {
+        stdin.write_all(&input).await?;
+        drop(stdin);
+        let mut first = [0; BEGUN.len()];
+        stdout.read_exact(&mut first).await?;
+        Ok::<_, io::Error>(first == *BEGUN.as_bytes())
     };
-    let ended = tokio::time::timeout(isolate.timeout, talk).await;
-    let text = String::from_utf8_lossy(&said);
-    let Some(answer) = text.strip_prefix(BEGUN) else {
+    if !matches!(tokio::time::timeout(isolate.timeout, begins).await, Ok(Ok(true))) {
         warn!("a child process could not begin its work");
         return Ended::NotBegun;
+    }
+    let mut answer = String::new();
+    // From here on: how long it took to reach the store is no matter of the work.
+    let ends = async {
+        stdout.read_to_string(&mut answer).await?;
+        process.wait().await
     };
-    match ended {
+    match tokio::time::timeout(isolate.timeout, ends).await {
         Ok(Ok(status)) if status.success() => match serde_json::from_str(answer.trim()) {
             Ok(verdict) => Ended::Answered(verdict),
             Err(_) => Ended::Died,
