@@ -108,6 +108,11 @@ impl Simulator {
         self.call(reqwest::Method::DELETE, "/script", None).await.unwrap();
     }
 
+    /// Changes the service account of an app's project.
+    pub(crate) async fn change_service_account(&self, app: &str, change: Value) {
+        self.call(reqwest::Method::PATCH, &format!("/service-accounts/{app}"), Some(change)).await.unwrap();
+    }
+
     /// All access tokens that were granted so far are refused from now on.
     pub(crate) async fn revoke_access_tokens(&self) {
         self.call(reqwest::Method::DELETE, "/access-tokens", None).await.unwrap();
