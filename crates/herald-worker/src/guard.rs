@@ -82,7 +82,8 @@ impl Guard {
         }
         let mut sums = HashMap::new();
         for (gate, seen) in &mut self.seen {
-            if !seen.is_asked && !(flush && seen.accepted > 0) {
+            let is_told = seen.is_asked || (flush && seen.accepted > 0);
+            if !is_told {
                 continue;
             }
             let (accepted, suspect) = (seen.accepted, seen.suspect);
