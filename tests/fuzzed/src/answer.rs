@@ -2,7 +2,7 @@
 //! cost one, and nothing makes Herald wait for ever.
 
 use herald_core::outcome::{Answer, Classified, Outcome, apns, fcm};
-use herald_core::prune::{MassFailureGuard, Verdict, judge};
+use herald_core::prune::{Case, MassFailureGuard, Verdict, judge};
 use herald_core::retry::MAX_RETRY_AFTER;
 use herald_core::time::Timestamp;
 
@@ -37,7 +37,9 @@ fn holds(answer: &Answer, classified: &Classified, word: &[u8]) {
             let said = answer.body.windows(word.len()).any(|part| part == word) || answer.body.contains(&b'\\');
             assert!(said, "{status} without a word of the provider costs a token");
             // Without anybody accepted, nothing but a time after the token was presented may end a subscription.
-            let verdict = judge(classified.outcome, NOW, MassFailureGuard::default());
+            // Though it has been said before.
+            let case = Case { confirmed_at: NOW, refused_at: Some(NOW), accepted_at: Some(NOW.plus(MAX_RETRY_AFTER)) };
+            let verdict = judge(classified.outcome, case, MassFailureGuard::default());
             let later = matches!(classified.outcome, Outcome::Gone { since: Some(since), .. } if since > NOW);
             assert!(verdict != Some(Verdict::Dead) || later, "{:?} costs a token by itself", classified.outcome);
         }
