@@ -197,6 +197,20 @@ async fn world() -> (World, FaultProxy, String) {
     (world, proxy, project)
 }
 
+/// Waits until all that was published is stored and closed.
+async fn all_closed(world: &World, published: usize) {
+    // What is still on the queue has no delivery yet.
+    let all = f64::from(u32::try_from(published).unwrap());
+    until("every request to be stored", async || {
+        world.metric("herald_requests_total", r#"result="stored""#).await >= all
+    })
+    .await;
+    for app in APPS.map(AppId::new) {
+        until("every delivery to be closed", async || world.store().open_count(&app).await.is_ok_and(|open| open == 0))
+            .await;
+    }
+}
+
 #[tokio::test]
 async fn an_outage_of_one_apps_provider_touches_nobody_else_and_leaves_nothing_behind() {
     let (world, apns, project) = world().await;
@@ -211,16 +225,7 @@ async fn an_outage_of_one_apps_provider_touches_nobody_else_and_leaves_nothing_b
     outage.end().await;
     let ended = now();
     load(&amqp, &login, &mut published, AFTER).await;
-    // What is still on the queue has no delivery yet.
-    let all = f64::from(u32::try_from(published.len()).unwrap());
-    until("every request to be stored", async || {
-        world.metric("herald_requests_total", r#"result="stored""#).await >= all
-    })
-    .await;
-    for app in APPS.map(AppId::new) {
-        until("every delivery to be closed", async || world.store().open_count(&app).await.is_ok_and(|open| open == 0))
-            .await;
-    }
+    all_closed(&world, published.len()).await;
 
     let pushes = world.simulator.pushes().await;
     let mut arrived: BTreeMap<String, Vec<u64>> = BTreeMap::new();
