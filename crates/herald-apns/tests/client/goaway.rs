@@ -147,7 +147,7 @@ async fn a_client_that_is_asked_for_calm_rests_before_it_connects_again() {
     let mut rested = 0;
     for client in &clients {
         assert_eq!(client.send(&push()).await.unwrap().status, 200);
-        until_left(&client).await;
+        until_left(client).await;
         rested += usize::from(client.send(&push()).await == Err(Undelivered::NotSent));
     }
     assert!(rested > 0);
