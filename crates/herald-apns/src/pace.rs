@@ -143,7 +143,9 @@ mod tests {
     fn what_an_older_connection_answers_ends_no_rest() {
         let opened = Instant::now();
         let now = opened + Duration::from_secs(1);
-        let failed = |pace: &mut Pace| drop(pace.failed(now, LONGEST));
+        let failed = |pace: &mut Pace| {
+            pace.failed(now, LONGEST);
+        };
         let calmed = |pace: &mut Pace| pace.calmed(now, LONGEST);
         for trouble in [&failed as &dyn Fn(&mut Pace), &calmed] {
             let mut pace = Pace::new(100);
