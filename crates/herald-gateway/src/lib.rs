@@ -16,6 +16,7 @@
 //! Reading order: this file → `receipts` (what apps send) → `commit` (how it is stored) → `keys` → `health` → `refusal` →
 //! `connections`.
 
+pub mod identity;
 mod receipts;
 mod commit;
 mod keys;
