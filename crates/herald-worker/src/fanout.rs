@@ -55,7 +55,7 @@ async fn in_turn(way: &Arc<Way>, mut claimed: Vec<NotificationId>, stop: &Cancel
         for notification in claimed {
             let asked = Arc::clone(way);
             let page = way.store.expand(notification, FANOUT_LIMIT, HOLD, move |new, user, active, now| {
-                resolve(&asked.apps, &asked.metrics, new, user, active, now)
+                resolve(asked.apps.rules(&new.request.app), &asked.metrics, new, user, active, now)
             });
             match page.await {
                 Ok(Expanded::More(_)) => more.push(notification),
