@@ -1,25 +1,20 @@
 //! Tokens against a real issuer over HTTP: who is let in, who is not and why, and how often the issuer is asked.
 
+mod issuer;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use herald_core::ids::{AppId, UserId};
 use herald_core::time::Timestamp;
-use herald_gateway::identity::{Caller, Clients, Identity, IssuerConfig, Refused, Rules, SCOPES, TokenError};
-use jsonwebtoken::jwk::Jwk;
+use herald_gateway::identity::{Caller, Clients, Identity, IssuerConfig, Refused, Rules, TokenError};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+
+use issuer::{AUDIENCE, Issuer, Key};
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 /// The floor between two fetches, and a little more.
@@ -27,133 +22,15 @@ const AFTER_FLOOR: Duration = Duration::from_secs(31);
 /// How long keys are fresh, and a little more.
 const AFTER_AN_HOUR: Duration = Duration::from_secs(3_601);
 
-/// A key of an issuer.
-struct Key {
-    kid: String,
-    algorithm: Algorithm,
-    private: EncodingKey,
-    pem: String,
-}
-
-impl Key {
-    fn ec(kid: &str) -> Self {
-        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-        let pem = pair.serialize_pem();
-        let private = EncodingKey::from_ec_pem(pem.as_bytes()).unwrap();
-        Self { kid: kid.to_owned(), algorithm: Algorithm::ES256, private, pem: pair.public_key_pem() }
-    }
-
-    fn rsa(kid: &str) -> Self {
-        let pair = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
-        let private = EncodingKey::from_rsa_pem(pair.serialize_pem().as_bytes()).unwrap();
-        Self { kid: kid.to_owned(), algorithm: Algorithm::RS256, private, pem: pair.public_key_pem() }
-    }
-
-    fn jwk(&self) -> Value {
-        let mut jwk = Jwk::from_encoding_key(&self.private, self.algorithm).unwrap();
-        jwk.common.key_id = Some(self.kid.clone());
-        serde_json::to_value(jwk).unwrap()
-    }
-
-    fn sign(&self, claims: &Value) -> String {
-        let header = Header { kid: Some(self.kid.clone()), ..Header::new(self.algorithm) };
-        jsonwebtoken::encode(&header, claims, &self.private).unwrap()
-    }
-
-    /// With a header as given.
-    fn sign_as(&self, header: &Value, claims: &Value) -> String {
-        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let signed = format!("{}.{}", part(header), part(claims));
-        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &self.private, self.algorithm).unwrap();
-        format!("{signed}.{signature}")
-    }
-}
-
-/// An issuer that serves its documents on 127.0.0.1.
-struct Issuer {
-    url: String,
-    shared: Arc<Served>,
-    _server: JoinSet<()>,
-}
-
-#[derive(Default)]
-struct Served {
-    keys: std::sync::Mutex<Value>,
-    named: std::sync::Mutex<String>,
-    away: AtomicBool,
-    fetches: AtomicU32,
-}
-
-impl Issuer {
-    async fn start(keys: &[&Key]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let shared = Arc::new(Served::default());
-        *shared.named.lock().unwrap() = url.clone();
-        let keys_url = format!("{url}/keys");
-        let discovery = async move |State(served): State<Arc<Served>>| {
-            Json(json!({ "issuer": *served.named.lock().unwrap(), "jwks_uri": keys_url }))
-        };
-        let router = Router::new()
-            .route("/.well-known/openid-configuration", get(discovery))
-            .route("/keys", get(serve_keys))
-            .with_state(shared.clone());
-        let mut server = JoinSet::new();
-        server.spawn(async move { axum::serve(listener, router).await.unwrap() });
-        let issuer = Self { url, shared, _server: server };
-        issuer.has(keys);
-        issuer
-    }
-
-    fn has(&self, keys: &[&Key]) {
-        let mut all: Vec<Value> = keys.iter().map(|key| key.jwk()).collect();
-        all.push(json!({"kty": "oct", "kid": "other", "k": "c2VjcmV0", "use": "enc"}));
-        *self.shared.keys.lock().unwrap() = json!({ "keys": all });
-    }
-
-    fn is_away(&self, away: bool) {
-        self.shared.away.store(away, Ordering::SeqCst);
-    }
-
-    fn fetches(&self) -> u32 {
-        self.shared.fetches.load(Ordering::SeqCst)
-    }
-
-    fn identity(&self) -> Identity {
-        let clients = Clients::from([
-            ("service".to_owned(), AppId::new("mail.contoso.com")),
-            ("other".to_owned(), AppId::new("chat.fabrikam.com")),
-        ]);
-        let rules = Rules {
-            audiences: vec!["https://herald.example".to_owned()],
-            user_claim: "sub".to_owned(),
-            user_prefix: String::new(),
-        };
-        let config = IssuerConfig { issuer: self.url.clone(), rules, jwks_url: None, ca_pem: None };
-        Identity::new(vec![config], clients).unwrap()
-    }
-
-    /// A good user's token's claims.
-    fn claims(&self) -> Value {
-        json!({
-            "iss": self.url, "aud": "https://herald.example", "sub": "anna", "azp": "service",
-            "scp": SCOPES[0], "exp": NOW.secs() + 600, "nbf": NOW.secs() - 5,
-        })
-    }
-
-    fn with(&self, name: &str, value: Value) -> Value {
-        let mut claims = self.claims();
-        claims[name] = value;
-        claims
-    }
-}
-
-async fn serve_keys(State(served): State<Arc<Served>>) -> Response {
-    served.fetches.fetch_add(1, Ordering::SeqCst);
-    if served.away.load(Ordering::SeqCst) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "<html>away</html>").into_response();
-    }
-    Json(served.keys.lock().unwrap().clone()).into_response()
+fn identity(issuer: &Issuer) -> Identity {
+    let clients = Clients::from([
+        ("service".to_owned(), AppId::new("mail.contoso.com")),
+        ("other".to_owned(), AppId::new("chat.fabrikam.com")),
+    ]);
+    let rules =
+        Rules { audiences: vec![AUDIENCE.to_owned()], user_claim: "sub".to_owned(), user_prefix: String::new() };
+    let config = IssuerConfig { issuer: issuer.url.clone(), rules, jwks_url: None, ca_pem: None };
+    Identity::new(vec![config], clients).expect("the address is of this machine")
 }
 
 /// Moves the clock that decides how old keys are; the requests themselves run by the real one.
@@ -174,8 +51,8 @@ fn refused(error: TokenError) -> Result<Caller, Refused> {
 #[tokio::test]
 async fn tokens_of_both_algorithms_are_taken_by_the_issuers_own_keys() {
     let (ec, rsa) = (Key::ec("e"), Key::rsa("r"));
-    let issuer = Issuer::start(&[&ec, &rsa]).await;
-    let identity = issuer.identity();
+    let issuer = Issuer::start_at(NOW, &[&ec, &rsa]).await;
+    let identity = identity(&issuer);
     assert_eq!(identity.caller(&ec.sign(&issuer.claims()), NOW).await, anna());
     assert_eq!(identity.caller(&rsa.sign(&issuer.claims()), NOW).await, anna());
     let mut app_token = issuer.with("appid", json!("OTHER"));
@@ -185,10 +62,11 @@ async fn tokens_of_both_algorithms_are_taken_by_the_issuers_own_keys() {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 async fn each_of_a_hostile_set_is_refused_for_its_own_reason() {
     let (key, rsa, stranger) = (Key::ec("e"), Key::rsa("r"), Key::ec("e"));
-    let issuer = Issuer::start(&[&key, &rsa]).await;
-    let identity = issuer.identity();
+    let issuer = Issuer::start_at(NOW, &[&key, &rsa]).await;
+    let identity = identity(&issuer);
     let good = key.sign(&issuer.claims());
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let (header, claims) = signed.split_once('.').unwrap();
@@ -273,8 +151,8 @@ async fn each_of_a_hostile_set_is_refused_for_its_own_reason() {
 #[tokio::test]
 async fn a_new_key_is_fetched_once_for_all_and_not_before_the_floor() {
     let (old, new) = (Key::ec("old"), Key::ec("new"));
-    let issuer = Issuer::start(&[&old]).await;
-    let identity = Arc::new(issuer.identity());
+    let issuer = Issuer::start_at(NOW, &[&old]).await;
+    let identity = Arc::new(identity(&issuer));
     assert_eq!(identity.caller(&old.sign(&issuer.claims()), NOW).await, anna());
     issuer.has(&[&old, &new]);
     let token = new.sign(&issuer.claims());
@@ -294,8 +172,8 @@ async fn a_new_key_is_fetched_once_for_all_and_not_before_the_floor() {
 #[tokio::test]
 async fn a_key_that_its_issuer_withdrew_is_refused_after_an_hour() {
     let (old, new) = (Key::ec("old"), Key::ec("new"));
-    let issuer = Issuer::start(&[&old]).await;
-    let identity = issuer.identity();
+    let issuer = Issuer::start_at(NOW, &[&old]).await;
+    let identity = identity(&issuer);
     let token = old.sign(&issuer.claims());
     assert_eq!(identity.caller(&token, NOW).await, anna());
     issuer.has(&[&new]);
@@ -307,8 +185,8 @@ async fn a_key_that_its_issuer_withdrew_is_refused_after_an_hour() {
 #[tokio::test]
 async fn an_issuer_that_is_away_logs_nobody_out_and_its_first_absence_is_no_fault_of_the_caller() {
     let key = Key::ec("e");
-    let issuer = Issuer::start(&[&key]).await;
-    let identity = issuer.identity();
+    let issuer = Issuer::start_at(NOW, &[&key]).await;
+    let identity = identity(&issuer);
     let token = key.sign(&issuer.claims());
     issuer.is_away(true);
     assert_eq!(identity.caller(&token, NOW).await, refused(TokenError::NoKeys));
@@ -327,9 +205,9 @@ async fn an_issuer_that_is_away_logs_nobody_out_and_its_first_absence_is_no_faul
 #[tokio::test]
 async fn a_discovery_document_of_another_issuer_is_not_believed() {
     let key = Key::ec("e");
-    let issuer = Issuer::start(&[&key]).await;
+    let issuer = Issuer::start_at(NOW, &[&key]).await;
     *issuer.shared.named.lock().unwrap() = "https://evil.example".to_owned();
     let token = key.sign(&issuer.claims());
-    assert_eq!(issuer.identity().caller(&token, NOW).await, refused(TokenError::NoKeys));
+    assert_eq!(identity(&issuer).caller(&token, NOW).await, refused(TokenError::NoKeys));
     assert_eq!(issuer.fetches(), 0);
 }
