@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use herald_core::ids::Unsid;
 use herald_core::time::Timestamp;
+use herald_harness::PrivateRabbit;
 use serde_json::{Value, json};
 
 use crate::issuer::{AUDIENCE, Issuer, Key};
@@ -87,6 +88,20 @@ async fn what_a_service_posts_to_one_process_on_files_reaches_the_phone_too() {
     let service = Service::start().await;
     let world = service.trusted(World::of().on_files()).start().await;
     both_are_told(&world, &service, &world.workers[0]).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_is_killed_stops_no_post_and_no_push() {
+    let service = Service::start().await;
+    let mut rabbit = PrivateRabbit::start().await.unwrap();
+    rabbit.add_vhost("herald").await.unwrap();
+    let setup = World::of().allow("herald_queue").allow("hints were not confirmed").broker(rabbit.url("herald"));
+    let world = service.trusted(setup).start().await;
+    rabbit.settle().await.unwrap();
+    rabbit.kill9().await.unwrap();
+    both_are_told(&world, &service, &world.workers[0]).await;
+    rabbit.start_again().await.unwrap();
     world.finish().await;
 }
 

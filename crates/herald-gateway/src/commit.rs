@@ -26,7 +26,7 @@ pub(crate) trait Work: Send + Sync + 'static {
     const NAME: &'static str;
 
     /// Commits them in one transaction, and counts. One result each, in their order.
-    fn apply(&self, items: &[Self::Item]) -> impl Future<Output = Result<Vec<Self::Done>, StoreError>> + Send;
+    fn apply(&self, items: Vec<Self::Item>) -> impl Future<Output = Result<Vec<Self::Done>, StoreError>> + Send;
 }
 
 /// It was not committed, as far as is known.
@@ -105,7 +105,8 @@ impl<W: Work> Committer<W> {
         if all.is_empty() {
             return;
         }
-        match self.work.apply(&all).await {
+        let count = all.len();
+        match self.work.apply(all).await {
             Ok(done) => {
                 let mut done = done.into_iter();
                 for Waiting { items, answer } in batch {
@@ -115,12 +116,13 @@ impl<W: Work> Committer<W> {
             // One request that the store can't take must not stop its neighbours.
             Err(error) if !error.is_transient() && batch.len() > 1 => {
                 for Waiting { items, answer } in batch {
-                    let done = self.work.apply(&items).await;
-                    reply::<W>(answer, done.map_err(|error| not_committed::<W>(&error, items.len())));
+                    let count = items.len();
+                    let done = self.work.apply(items).await;
+                    reply::<W>(answer, done.map_err(|error| not_committed::<W>(&error, count)));
                 }
             }
             Err(error) => {
-                let error = not_committed::<W>(&error, all.len());
+                let error = not_committed::<W>(&error, count);
                 for waiting in batch {
                     reply::<W>(waiting.answer, Err(error));
                 }

@@ -69,8 +69,8 @@ impl Work for Receipts {
     const ENOUGH: usize = 1_000;
     const NAME: &'static str = "receipts";
 
-    async fn apply(&self, receipts: &[Receipt]) -> Result<Vec<ReceiptResult>, StoreError> {
-        let results = self.store.receipts(receipts).await?;
+    async fn apply(&self, receipts: Vec<Receipt>) -> Result<Vec<ReceiptResult>, StoreError> {
+        let results = self.store.receipts(&receipts).await?;
         self.metrics.batch(BatchStep::Receipt, receipts.len());
         for result in &results {
             count(&self.metrics, result);

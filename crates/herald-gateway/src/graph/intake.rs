@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use herald_core::lane::Lane;
 use herald_metrics::{BatchStep, Metrics, RequestResult};
 use herald_store::{Intaken, NewNotification, Store, StoreError};
 
@@ -29,16 +30,15 @@ impl Work for Posts {
     const ENOUGH: usize = 250;
     const NAME: &'static str = "notifications";
 
-    async fn apply(&self, posts: &[NewNotification]) -> Result<Vec<Intaken>, StoreError> {
+    async fn apply(&self, posts: Vec<NewNotification>) -> Result<Vec<Intaken>, StoreError> {
         let resolve = Arc::clone(&self.resolve);
+        let lanes: Vec<Lane> = posts.iter().map(|post| post.request.lane).collect();
         // No budget, so nothing is taken, and no lease begins.
-        let intake = self
-            .store
-            .intake(posts.to_vec(), 0, Duration::ZERO, move |new, user, active, now| resolve(new, user, active, now));
+        let intake =
+            self.store.intake(posts, 0, Duration::ZERO, move |new, user, active, now| resolve(new, user, active, now));
         let intaken = intake.await?;
-        self.metrics.batch(BatchStep::Intake, posts.len());
-        for (post, intaken) in posts.iter().zip(&intaken) {
-            let lane = post.request.lane;
+        self.metrics.batch(BatchStep::Intake, lanes.len());
+        for (lane, intaken) in lanes.into_iter().zip(&intaken) {
             match intaken {
                 Intaken::Stored { due, .. } => {
                     self.metrics.request(lane, RequestResult::Stored);

@@ -10,7 +10,7 @@
 //! | `POST /beta/users/{id}/notifications` | an app | that user |
 //! | | a user | themselves |
 //!
-//! It never pushes, and never tells one app anything of another (G8). Reading order: this file → [`post`] (a request's way)
+//! It never pushes, and never tells one app anything of another (G8). Reading order: this file → [`mod@post`] (a request's way)
 //! → [`headers`] → [`intake`] (how it is stored) → [`hints`] → [`resource`] (the answer).
 //!
 //! Source of the contract: Microsoft's documentation of `/me/notifications` (beta, until January 2022), and what its clients

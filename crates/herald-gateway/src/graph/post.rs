@@ -2,6 +2,7 @@
 //!
 //! Each step refuses by itself, in this order, and nothing is stored before all of them have let it through.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request as HttpRequest;
@@ -135,14 +136,21 @@ fn broken(error: RequestError) -> Refusal {
     Refusal::invalid(field, problem, fix)
 }
 
+/// What is stored, and since when.
+type Stored = (Arc<Notification>, Timestamp);
+
+/// By what a notification that is stored already is found.
+struct Named {
+    app: AppId,
+    target: Target,
+    key: String,
+}
+
 /// Stores it. If its key is stored already, the answer is the first one's.
-async fn store(
-    posting: &Posting,
-    request: Request,
-    received_at: Timestamp,
-) -> Result<(Notification, Timestamp), Refusal> {
+async fn store(posting: &Posting, request: Request, received_at: Timestamp) -> Result<Stored, Refusal> {
+    let named = Named { app: request.app.clone(), target: request.target.clone(), key: request.key.clone() };
     let new = NewNotification { id: NotificationId(Uuid::now_v7()), request, received_at };
-    let committed = timeout(STORE_LIMIT, posting.commits.commit(vec![new.clone()])).await;
+    let committed = timeout(STORE_LIMIT, posting.commits.commit(vec![new])).await;
     let intaken = match committed {
         Ok(Ok(mut intaken)) => intaken.pop(),
         Ok(Err(NotCommitted::Refused)) => {
@@ -153,8 +161,8 @@ async fn store(
         Ok(Err(NotCommitted::Away)) | Err(_) => None,
     };
     match intaken {
-        Some(Intaken::Stored { notification, .. }) => Ok((notification.as_ref().clone(), received_at)),
-        Some(Intaken::Duplicate) => first(posting, &new.request).await,
+        Some(Intaken::Stored { notification, .. }) => Ok((notification, received_at)),
+        Some(Intaken::Duplicate) => first(posting, &named).await,
         Some(Intaken::UnknownTarget) => {
             let fix = "send the id that the app got when its device subscribed";
             let problem = "is no subscription that this app ever had";
@@ -165,7 +173,7 @@ async fn store(
 }
 
 /// What is stored under the key of a repetition.
-async fn first(posting: &Posting, repeated: &Request) -> Result<(Notification, Timestamp), Refusal> {
+async fn first(posting: &Posting, repeated: &Named) -> Result<Stored, Refusal> {
     match timeout(STORE_LIMIT, find(posting, repeated)).await {
         Ok(Ok(Some(found))) => return Ok(found),
         // It was swept in this moment: the next time it is new.
@@ -178,7 +186,7 @@ async fn first(posting: &Posting, repeated: &Request) -> Result<(Notification, T
     Err(Refusal::unavailable("the notification is stored, and could not be read now", AGAIN))
 }
 
-async fn find(posting: &Posting, repeated: &Request) -> Result<Option<(Notification, Timestamp)>, StoreError> {
+async fn find(posting: &Posting, repeated: &Named) -> Result<Option<Stored>, StoreError> {
     let store = &posting.store;
     let user = match &repeated.target {
         Target::User(user) => Some(user.clone()),
@@ -186,5 +194,5 @@ async fn find(posting: &Posting, repeated: &Request) -> Result<Option<(Notificat
     };
     let Some(user) = user else { return Ok(None) };
     let Some(id) = store.notification_by_key(&repeated.app, &user, &repeated.key).await? else { return Ok(None) };
-    Ok(store.trace(&repeated.app, id).await?.map(|trace| (trace.notification, trace.received_at)))
+    Ok(store.trace(&repeated.app, id).await?.map(|trace| (Arc::new(trace.notification), trace.received_at)))
 }
