@@ -4,7 +4,7 @@
 //!
 //! | guarantee | test |
 //! | --- | --- |
-//! | G1 nothing lost | [`spine`], [`faults`], [`drain`] |
+//! | G1 nothing lost | [`spine`], [`faults`], [`drain`], [`graph`] |
 //! | G2 the person is told | [`spine`], [`phones`] |
 //! | G3 no needless toast | [`spine`], [`receipts`], [`faults`] |
 //! | G4 duplicates bounded | [`spine`], [`faults`], [`drain`] |
@@ -16,6 +16,8 @@
 #![allow(clippy::unwrap_used, reason = "what can't go on in a test fails it")]
 
 mod letters;
+#[path = "../../crates/herald-gateway/tests/issuer/mod.rs"]
+mod issuer;
 mod load;
 mod requests;
 mod simulator;
@@ -30,6 +32,7 @@ mod drain;
 mod embedded;
 mod events;
 mod faults;
+mod graph;
 mod lanes;
 mod malformed;
 mod migrate;
@@ -37,6 +40,5 @@ mod our_fault;
 mod phones;
 mod poison;
 mod providers;
-mod random;
 mod receipts;
 mod spine;

@@ -39,6 +39,7 @@ pub(crate) struct Setup {
     apps: Vec<String>,
     one_producer: bool,
     worker: String,
+    gateway: String,
     app: String,
     fallback: String,
     allowed: Vec<&'static str>,
@@ -72,6 +73,12 @@ impl Setup {
     pub(crate) fn worker(mut self, lines: &str) -> Self {
         self.worker.push_str(lines);
         self.worker.push('\n');
+        self
+    }
+
+    /// The lines of `[gateway]`.
+    pub(crate) fn gateway(mut self, lines: &str) -> Self {
+        self.gateway = format!("[gateway]\n{lines}\n");
         self
     }
 
@@ -192,8 +199,8 @@ impl Setup {
         let text = std::fs::read_to_string(simulator.folder().join("simulator.json"))?;
         let described: Value = serde_json::from_str(&text)?;
         let mut toml = format!(
-            "[broker]\nheartbeat_secs = {}\n[store]\nmax_connections = 8\n[worker]\nclock_interval_ms = 50\n{}\n",
-            self.heartbeat_secs, self.worker,
+            "[broker]\nheartbeat_secs = {}\n[store]\nmax_connections = 8\n[worker]\nclock_interval_ms = 50\n{}\n{}",
+            self.heartbeat_secs, self.worker, self.gateway,
         );
         for (index, app) in self.apps.iter().enumerate() {
             let folder = simulator.folder().display();
@@ -304,6 +311,7 @@ impl World {
             apps: vec![APP.to_owned()],
             one_producer: false,
             worker: String::new(),
+            gateway: String::new(),
             app: String::new(),
             fallback: String::new(),
             allowed: Vec::new(),
@@ -367,9 +375,18 @@ impl World {
 
     /// Starts one more worker and waits until it is ready.
     pub(crate) async fn add_worker(&mut self) -> Result<&mut Worker> {
+        self.add_process(self.command, &[]).await
+    }
+
+    /// Starts a process that serves HTTP, ends by signal and keeps the configuration of the workers but for these
+    /// variables; waits until it is ready. It is among the workers from then on.
+    pub(crate) async fn add_process(&mut self, command: &str, other: &[(&str, String)]) -> Result<&mut Worker> {
         let listen = format!("127.0.0.1:{}", herald_harness::ports::free()?);
-        let mut builder = herald(env!("CARGO_BIN_EXE_herald")).arg(self.command).env("HERALD_LISTEN", &listen);
+        let mut builder = herald(env!("CARGO_BIN_EXE_herald")).arg(command).env("HERALD_LISTEN", &listen);
         for (name, value) in self.env() {
+            builder = builder.env(name, value);
+        }
+        for (name, value) in other {
             builder = builder.env(name, value);
         }
         let process = builder.ready_when_answers(format!("http://{listen}/readyz")).start().await?;

@@ -1,63 +1,83 @@
-//! Group commit: receipts of many phones become few transactions.
+//! Group commit: what many clients bring becomes few transactions.
 //!
-//! Stands between the handlers, of which thousands may wait, and the store. While one transaction runs, what arrives
-//! gathers; the next one takes it all. So a lone receipt doesn't wait for others, and a flood costs one transaction for
-//! a thousand. A handler is answered only after the commit that holds its receipts (G3).
+//! Stands between the handlers, of which hundreds may wait, and the store. While one transaction runs, what arrives
+//! gathers; the next one takes it all. So a lone request doesn't wait for others, and a flood costs one transaction for
+//! hundreds. A handler is answered only after the commit that holds what it brought (G1, G3). What is committed, and how, is
+//! a [`Work`]: receipts ([`crate::receipts`]) and notifications ([`crate::graph`]).
 
-use herald_metrics::{BatchStep, CancelledBy, Metrics, ReceiptKind};
-use herald_store::{Receipt, ReceiptResult, Store, StoreError};
+use std::future::Future;
+
+use herald_store::StoreError;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
-/// Requests that wait for a commit; more are told to come back. Bounds memory: each holds 1,000 receipts at most.
+/// Requests of a kind that wait for a commit; more are told to come back. Bounds memory: 64 KiB each.
 const MAX_WAITING: usize = 1_024;
-/// A transaction takes no further request once it holds this many receipts.
-const ENOUGH: usize = 1_000;
 
-/// The receipts were not committed, as far as is known. Sending them again is harmless.
+/// One kind of thing that is committed in groups.
+pub(crate) trait Work: Send + Sync + 'static {
+    /// One of them.
+    type Item: Clone + Send + Sync;
+    /// What became of one.
+    type Done: Send;
+    /// A transaction takes no further request once it holds this many.
+    const ENOUGH: usize;
+    /// What they are called in the log.
+    const NAME: &'static str;
+
+    /// Commits them in one transaction, and counts. One result each, in their order.
+    fn apply(&self, items: Vec<Self::Item>) -> impl Future<Output = Result<Vec<Self::Done>, StoreError>> + Send;
+}
+
+/// It was not committed, as far as is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the receipts could not be stored")]
-pub(crate) struct NotCommitted;
+pub(crate) enum NotCommitted {
+    /// The store is away, or too many wait: the same later may work.
+    #[error("could not be stored now")]
+    Away,
+    /// The store refuses this for good: a fault of ours.
+    #[error("is refused by the store")]
+    Refused,
+}
 
-/// One request's receipts, and who waits for what became of them.
-struct Waiting {
-    receipts: Vec<Receipt>,
-    answer: oneshot::Sender<Result<Vec<ReceiptResult>, NotCommitted>>,
+type Answer<W> = Result<Vec<<W as Work>::Done>, NotCommitted>;
+
+/// What one request brought, and who waits for what became of it.
+struct Waiting<W: Work> {
+    items: Vec<W::Item>,
+    answer: oneshot::Sender<Answer<W>>,
 }
 
 /// The handlers' side.
-#[derive(Debug, Clone)]
-pub(crate) struct Commits(mpsc::Sender<Waiting>);
+pub(crate) struct Commits<W: Work>(mpsc::Sender<Waiting<W>>);
 
 /// The store's side.
-#[derive(Debug)]
-pub(crate) struct Committer {
-    waiting: mpsc::Receiver<Waiting>,
-    store: Store,
-    metrics: Metrics,
+pub(crate) struct Committer<W: Work> {
+    waiting: mpsc::Receiver<Waiting<W>>,
+    work: W,
 }
 
-pub(crate) fn channel(store: Store, metrics: Metrics) -> (Commits, Committer) {
+pub(crate) fn channel<W: Work>(work: W) -> (Commits<W>, Committer<W>) {
     let (sender, waiting) = mpsc::channel(MAX_WAITING);
-    (Commits(sender), Committer { waiting, store, metrics })
+    (Commits(sender), Committer { waiting, work })
 }
 
-impl Commits {
-    /// Stores receipts; returns once they are committed, with what became of each, in their order.
+impl<W: Work> Commits<W> {
+    /// Stores what one request brought; returns once it is committed, with what became of each, in their order.
     ///
     /// # Errors
-    /// [`NotCommitted`] if the store is away, or if too many wait already.
-    pub(crate) async fn commit(&self, receipts: Vec<Receipt>) -> Result<Vec<ReceiptResult>, NotCommitted> {
-        if receipts.is_empty() {
+    /// See [`NotCommitted`].
+    pub(crate) async fn commit(&self, items: Vec<W::Item>) -> Answer<W> {
+        if items.is_empty() {
             return Ok(Vec::new());
         }
         let (answer, committed) = oneshot::channel();
-        self.0.try_send(Waiting { receipts, answer }).map_err(|_| NotCommitted)?;
-        committed.await.map_err(|_| NotCommitted)?
+        self.0.try_send(Waiting { items, answer }).map_err(|_| NotCommitted::Away)?;
+        committed.await.map_err(|_| NotCommitted::Away)?
     }
 }
 
-impl Committer {
+impl<W: Work> Committer<W> {
     /// Commits what handlers bring until the last of them is gone.
     pub(crate) async fn run(mut self) {
         while let Some(first) = self.waiting.recv().await {
@@ -67,83 +87,62 @@ impl Committer {
     }
 
     /// With `first`, what else has arrived by now. Who gave up waiting is left out: it will come again.
-    fn gather(&mut self, first: Waiting) -> Vec<Waiting> {
-        let mut held = first.receipts.len();
+    fn gather(&mut self, first: Waiting<W>) -> Vec<Waiting<W>> {
+        let mut held = first.items.len();
         let mut batch = vec![first];
-        while held < ENOUGH
+        while held < W::ENOUGH
             && let Ok(next) = self.waiting.try_recv()
         {
-            held += next.receipts.len();
+            held += next.items.len();
             batch.push(next);
         }
         batch.retain(|waiting| !waiting.answer.is_closed());
         batch
     }
 
-    async fn commit(&self, batch: Vec<Waiting>) {
-        let all: Vec<Receipt> = batch.iter().flat_map(|waiting| waiting.receipts.iter().cloned()).collect();
-        match self.apply(&all).await {
-            Ok(results) => {
-                let mut results = results.into_iter();
-                for Waiting { receipts, answer } in batch {
-                    reply(answer, Ok(results.by_ref().take(receipts.len()).collect()));
+    async fn commit(&self, batch: Vec<Waiting<W>>) {
+        let all: Vec<W::Item> = batch.iter().flat_map(|waiting| waiting.items.iter().cloned()).collect();
+        if all.is_empty() {
+            return;
+        }
+        let count = all.len();
+        match self.work.apply(all).await {
+            Ok(done) => {
+                let mut done = done.into_iter();
+                for Waiting { items, answer } in batch {
+                    reply::<W>(answer, Ok(done.by_ref().take(items.len()).collect()));
                 }
             }
             // One request that the store can't take must not stop its neighbours.
             Err(error) if !error.is_transient() && batch.len() > 1 => {
-                for Waiting { receipts, answer } in batch {
-                    let result = self.apply(&receipts).await;
-                    reply(answer, result.map_err(|error| not_committed(&error, receipts.len())));
+                for Waiting { items, answer } in batch {
+                    let count = items.len();
+                    let done = self.work.apply(items).await;
+                    reply::<W>(answer, done.map_err(|error| not_committed::<W>(&error, count)));
                 }
             }
             Err(error) => {
-                let error = not_committed(&error, all.len());
+                let error = not_committed::<W>(&error, count);
                 for waiting in batch {
-                    reply(waiting.answer, Err(error));
+                    reply::<W>(waiting.answer, Err(error));
                 }
             }
         }
     }
-
-    async fn apply(&self, receipts: &[Receipt]) -> Result<Vec<ReceiptResult>, StoreError> {
-        let results = self.store.receipts(receipts).await?;
-        self.metrics.batch(BatchStep::Receipt, receipts.len());
-        for result in &results {
-            count(&self.metrics, result);
-        }
-        Ok(results)
-    }
 }
 
-fn reply(
-    answer: oneshot::Sender<Result<Vec<ReceiptResult>, NotCommitted>>,
-    result: Result<Vec<ReceiptResult>, NotCommitted>,
-) {
+fn reply<W: Work>(answer: oneshot::Sender<Answer<W>>, result: Answer<W>) {
     if answer.send(result).is_err() {
-        tracing::debug!("nobody waits for the answer to a receipt any more");
+        tracing::debug!("nobody waits for the answer of a commit of {} any more", W::NAME);
     }
 }
 
-fn not_committed(error: &StoreError, receipts: usize) -> NotCommitted {
+fn not_committed<W: Work>(error: &StoreError, count: usize) -> NotCommitted {
     if error.is_transient() {
-        warn!(%error, receipts, "receipts could not be stored; their senders are told to repeat them");
+        warn!(%error, count, "{} could not be stored; their senders are told to repeat them", W::NAME);
+        NotCommitted::Away
     } else {
-        error!(%error, receipts, "the store refuses receipts; their senders are told to repeat them");
-    }
-    NotCommitted
-}
-
-fn count(metrics: &Metrics, result: &ReceiptResult) {
-    match result {
-        ReceiptResult::Closed(closed) => {
-            metrics.receipt(ReceiptKind::OnTime, closed.took());
-            metrics.closed(closed.state);
-            if closed.fallback_pending {
-                metrics.fallback_cancelled(CancelledBy::Receipt);
-            }
-        }
-        ReceiptResult::Late(closed) => metrics.receipt(ReceiptKind::Late, closed.took()),
-        ReceiptResult::Duplicate => metrics.receipt(ReceiptKind::Duplicate, None),
-        ReceiptResult::Unknown => metrics.receipt(ReceiptKind::Unknown, None),
+        error!(%error, count, "the store refuses {}; their senders are told so", W::NAME);
+        NotCommitted::Refused
     }
 }

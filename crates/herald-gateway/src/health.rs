@@ -53,15 +53,14 @@ pub(crate) async fn live() -> Response {
 
 /// `GET /readyz`
 pub(crate) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
-    let parts = &shared.parts;
     let mut not_ready = Vec::new();
-    if parts.draining.is_cancelled() {
+    if shared.draining.is_cancelled() {
         not_ready.push(NotReady::new("process", "draining"));
     }
-    if let Some(queue) = &parts.queue {
+    if let Some(queue) = &shared.queue {
         not_ready.extend(of_queue(queue.health()));
     }
-    match timeout(PING_LIMIT, parts.store.ping()).await {
+    match timeout(PING_LIMIT, shared.store.ping()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => not_ready.push(NotReady::new("store", error.to_string())),
         Err(_) => not_ready.push(NotReady::new("store", format!("no answer within {} s", PING_LIMIT.as_secs()))),
@@ -90,22 +89,21 @@ fn of_queue(health: Health) -> Vec<NotReady> {
 
 /// `GET /metrics`
 pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let parts = &shared.parts;
-    if let Some(queue) = &parts.queue {
+    if let Some(queue) = &shared.queue {
         let counters = queue.counters();
-        parts.metrics.broker(BrokerTotals {
+        shared.metrics.broker(BrokerTotals {
             losses: counters.losses,
             failed_connects: counters.failed_connects,
             refused: counters.refused,
             unconfirmed: counters.unconfirmed,
         });
     }
-    match timeout(PING_LIMIT, parts.store.pauses()).await {
-        Ok(Ok(pauses)) => parts.metrics.pauses_in_force(pauses.iter().map(|pause| (pause.provider, reason(pause)))),
+    match timeout(PING_LIMIT, shared.store.pauses()).await {
+        Ok(Ok(pauses)) => shared.metrics.pauses_in_force(pauses.iter().map(|pause| (pause.provider, reason(pause)))),
         // What was known last is told: a scrape must not fail with the store, least of all then.
         Ok(Err(_)) | Err(_) => tracing::debug!("the pauses could not be read for a scrape"),
     }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], parts.metrics.render()).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], shared.metrics.render()).into_response()
 }
 
 fn reason(pause: &Pause) -> PauseReason {

@@ -1,24 +1,30 @@
-//! HTTP for phones and operators: receipts in, health and metrics out.
+//! HTTP for app services, phones and operators: notifications and receipts in, health and metrics out.
 //!
-//! Stands beside the way of a notification: a phone's receipt closes its delivery in the store, which is what cancels the
-//! fallback (rule 5 in `herald_core::fallback`). Served by every worker; replicas share nothing but the store.
+//! Stands beside the way of a notification: an app service's post is stored as the worker stores a request; a phone's receipt
+//! closes its delivery, which is what cancels the fallback (rule 5 in `herald_core::fallback`). Served by every worker, and
+//! by `herald gateway` alone; replicas share nothing but the store.
 //!
 //! | route | for whom | answer |
 //! | --- | --- | --- |
 //! | `POST /v1/receipts` | apps | 200 once every receipt in it is committed (G3) |
+//! | `POST /beta/me/notifications` and others like it | app services | 201 once it is committed (G1): [`graph`] |
 //! | `GET /healthz` | supervisor | 200 while the process can answer; says nothing of broker and store |
 //! | `GET /readyz` | load balancer | 200, or 503 with what is not ready |
 //! | `GET /metrics` | Prometheus | text format 0.0.4 |
 //!
-//! It never pushes, knows no provider, and never logs a capability, a body or a header. It speaks plain HTTP/1.1: on
+//! It never pushes, knows no provider, and never logs a token, a capability, a body or a header. It speaks plain HTTP/1.1: on
 //! an open network it stands behind a proxy that ends TLS.
 //!
-//! Reading order: this file → `receipts` (what apps send) → `commit` (how it is stored) → `keys` → `health` → `refusal` →
-//! `connections`.
+//! Reading order: this file → `receipts` (what phones send) → `commit` (how it is stored) → `keys` → [`identity`], `auth`
+//! (who is calling) → [`graph`] (what app services post) → `body` → `health` → `refusal` → `connections`.
 
 mod receipts;
 mod commit;
 mod keys;
+pub mod identity;
+mod auth;
+pub mod graph;
+mod body;
 mod health;
 mod refusal;
 mod connections;
@@ -28,7 +34,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use herald_metrics::Metrics;
@@ -37,13 +42,15 @@ use herald_store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use graph::{Graph, Resolve};
 pub use keys::ReceiptKeys;
 
 use commit::{Commits, Committer};
 use connections::Bounded;
+use receipts::Receipts;
 use refusal::Refusal;
 
-/// The largest body of a request, in bytes: 1,000 capabilities with their times are about 150 KiB.
+/// The largest body of receipts, in bytes: 1,000 capabilities with their times are about 150 KiB.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// How long answers under way may hold up the end of [`Gateway::serve`].
@@ -59,28 +66,37 @@ pub struct Parts {
     pub queue: Option<Queue>,
     /// What receipt capabilities are verified with.
     pub receipt_keys: ReceiptKeys,
-    /// Cancelled when the process begins to drain: it is not ready from then on, but still takes receipts.
+    /// For app services that post; none where no issuer of tokens is configured.
+    pub graph: Option<Graph>,
+    /// Cancelled when the process begins to drain: it is not ready from then on, but still takes what comes.
     pub draining: CancellationToken,
 }
 
-/// What every handler shares.
+/// What the handlers of receipts, health and metrics share.
 pub(crate) struct Shared {
-    pub(crate) parts: Parts,
-    pub(crate) commits: Commits,
+    pub(crate) metrics: Metrics,
+    pub(crate) store: Store,
+    pub(crate) queue: Option<Queue>,
+    pub(crate) receipt_keys: ReceiptKeys,
+    pub(crate) draining: CancellationToken,
+    pub(crate) commits: Commits<Receipts>,
 }
 
 /// The HTTP interface of one process.
-#[derive(Debug)]
 pub struct Gateway {
     router: Router,
-    committer: Committer,
+    receipts: Committer<Receipts>,
+    posts: Option<graph::Background>,
 }
 
 impl Gateway {
-    /// Nothing is served yet.
+    /// Nothing is served yet. Must be called within a tokio runtime.
     pub fn new(parts: Parts) -> Self {
-        let (commits, committer) = commit::channel(parts.store.clone(), parts.metrics.clone());
-        Self { router: router(Arc::new(Shared { parts, commits })), committer }
+        let Parts { metrics, store, queue, receipt_keys, graph, draining } = parts;
+        let (commits, receipts) = commit::channel(Receipts { store: store.clone(), metrics: metrics.clone() });
+        let (graph, posts) = graph.map(|graph| graph::routes(graph, &store, &metrics)).unzip();
+        let shared = Shared { metrics, store, queue, receipt_keys, draining, commits };
+        Self { router: router(Arc::new(shared), graph), receipts, posts }
     }
 
     /// Serves until `stop`; then takes no more connections, finishes the answers under way, for 10 s at most, and returns.
@@ -89,7 +105,15 @@ impl Gateway {
     /// # Errors
     /// If the listener fails for good.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
-        let Self { router, committer } = self;
+        let Self { router, receipts, posts } = self;
+        let committing = async {
+            let posting = async {
+                if let Some(posts) = posts {
+                    posts.run().await;
+                }
+            };
+            tokio::join!(receipts.run(), posting);
+        };
         let too_long = {
             let stop = stop.clone();
             async move {
@@ -101,16 +125,16 @@ impl Gateway {
         tokio::select! {
             // All answers are out, so nobody waits for a commit any more.
             served = async { serving.await } => served,
-            // Who has no answer yet gets none, and sends its receipt again.
+            // Who has no answer yet gets none, and sends it again.
             () = too_long => Ok(()),
             // Ends only with the last handler, which the router above keeps.
-            () = committer.run() => Ok(()),
+            () = committing => Ok(()),
         }
     }
 }
 
-fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
+fn router(shared: Arc<Shared>, graph: Option<Router>) -> Router {
+    let own = Router::new()
         .route("/v1/receipts", post(receipts::post))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
@@ -121,7 +145,7 @@ fn router(shared: Arc<Shared>) -> Router {
                 "notFound",
                 "path",
                 "nothing is here",
-                "there are /healthz, /readyz, /metrics and, to POST to, /v1/receipts",
+                "there are /healthz, /readyz, /metrics and, to POST to, /v1/receipts and, with an issuer, /beta/me/notifications",
             )
         })
         .method_not_allowed_fallback(async || {
@@ -133,6 +157,9 @@ fn router(shared: Arc<Shared>) -> Router {
                 "POST receipts; GET everything else",
             )
         })
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(shared)
+        .with_state(shared);
+    match graph {
+        Some(graph) => own.merge(graph),
+        None => own,
+    }
 }

@@ -14,27 +14,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{FromRequest as _, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use herald_core::receipt::CapabilityError;
 use herald_core::time::Timestamp;
-use herald_metrics::ReceiptKind;
-use herald_store::{By, Receipt, ReceiptResult};
+use herald_metrics::{BatchStep, CancelledBy, Metrics, ReceiptKind};
+use herald_store::{By, Receipt, ReceiptResult, Store, StoreError};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::Shared;
+use crate::commit::Work;
 use crate::refusal::Refusal;
+use crate::{Shared, body};
 
 /// Receipts in one request.
 pub(crate) const MAX_RECEIPTS: usize = 1_000;
-/// How long a body may take to arrive.
-const BODY_LIMIT: Duration = Duration::from_secs(10);
 /// How long a commit may take before the sender is told to repeat: an app in the background has about 30 s in all.
 const COMMIT_LIMIT: Duration = Duration::from_secs(10);
+const REPEAT: &str = "send the same request again after Retry-After; repeating is harmless";
 /// What a good body looks like.
 const SHAPE: &str = r#"send {"receipts":[{"capability":"…"}]}"#;
 
@@ -58,17 +57,54 @@ struct Sent {
     received_at: Option<Timestamp>,
 }
 
+/// Receipts, as they are committed.
+pub(crate) struct Receipts {
+    pub(crate) store: Store,
+    pub(crate) metrics: Metrics,
+}
+
+impl Work for Receipts {
+    type Item = Receipt;
+    type Done = ReceiptResult;
+    const ENOUGH: usize = 1_000;
+    const NAME: &'static str = "receipts";
+
+    async fn apply(&self, receipts: Vec<Receipt>) -> Result<Vec<ReceiptResult>, StoreError> {
+        let results = self.store.receipts(&receipts).await?;
+        self.metrics.batch(BatchStep::Receipt, receipts.len());
+        for result in &results {
+            count(&self.metrics, result);
+        }
+        Ok(results)
+    }
+}
+
+fn count(metrics: &Metrics, result: &ReceiptResult) {
+    match result {
+        ReceiptResult::Closed(closed) => {
+            metrics.receipt(ReceiptKind::OnTime, closed.took());
+            metrics.closed(closed.state);
+            if closed.fallback_pending {
+                metrics.fallback_cancelled(CancelledBy::Receipt);
+            }
+        }
+        ReceiptResult::Late(closed) => metrics.receipt(ReceiptKind::Late, closed.took()),
+        ReceiptResult::Duplicate => metrics.receipt(ReceiptKind::Duplicate, None),
+        ReceiptResult::Unknown => metrics.receipt(ReceiptKind::Unknown, None),
+    }
+}
+
 /// Takes receipts in.
 pub(crate) async fn post(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Refusal> {
     let bearer = bearer(request.headers());
-    let body = body(request).await?;
+    let body = body::read(request, crate::MAX_BODY_BYTES).await?;
     if !body.is_empty() {
         return answer(&shared, read(&body)?).await;
     }
     let capability = bearer.ok_or_else(|| Refusal::invalid("body", "is empty", SHAPE))?;
     // Refused ones are told apart here, where the status is all that may be read.
-    if let Err(error) = shared.parts.receipt_keys.verify(&capability, shared.parts.store.clock().now()) {
-        shared.parts.metrics.receipt(ReceiptKind::Refused, None);
+    if let Err(error) = shared.receipt_keys.verify(&capability, shared.store.clock().now()) {
+        shared.metrics.receipt(ReceiptKind::Refused, None);
         return Err(unauthorized(error));
     }
     answer(&shared, vec![Sent { capability, received_at: None }]).await
@@ -76,26 +112,25 @@ pub(crate) async fn post(State(shared): State<Arc<Shared>>, request: Request) ->
 
 /// Verifies, commits, and says what became of each.
 async fn answer(shared: &Shared, sent: Vec<Sent>) -> Result<Response, Refusal> {
-    let parts = &shared.parts;
-    let now = parts.store.clock().now();
+    let now = shared.store.clock().now();
     let mut genuine = Vec::with_capacity(sent.len());
     let mut verified = Vec::with_capacity(sent.len());
     for Sent { capability, received_at } in &sent {
-        let delivery = parts.receipt_keys.verify(capability, now);
+        let delivery = shared.receipt_keys.verify(capability, now);
         match delivery {
             Ok(delivery) => genuine.push(Receipt { by: By::Delivery(delivery), received_at: *received_at }),
-            Err(_) => parts.metrics.receipt(ReceiptKind::Refused, None),
+            Err(_) => shared.metrics.receipt(ReceiptKind::Refused, None),
         }
         verified.push(delivery.err());
     }
     let Ok(Ok(results)) = timeout(COMMIT_LIMIT, shared.commits.commit(genuine)).await else {
-        return Err(Refusal::unavailable("the receipts could not be stored now"));
+        return Err(Refusal::unavailable("the receipts could not be stored now", REPEAT));
     };
     let mut results = results.iter();
     let items = verified.into_iter().map(|refused| match refused {
         Some(error) => Ok(Item { status: "refused", error: Some(error.to_string()) }),
         // One result for each genuine receipt; without one, nothing may be claimed of it.
-        None => results.next().map(item).ok_or_else(|| Refusal::unavailable("a receipt was not stored")),
+        None => results.next().map(item).ok_or_else(|| Refusal::unavailable("a receipt was not stored", REPEAT)),
     });
     Ok(Json(Answer { results: items.collect::<Result<_, _>>()? }).into_response())
 }
@@ -115,30 +150,10 @@ fn unauthorized(error: CapabilityError) -> Refusal {
     Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", "Authorization", error.to_string(), fix)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<String> {
+/// What stands behind `Authorization: Bearer`.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<String> {
     let (scheme, capability) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| capability.trim().to_owned())
-}
-
-async fn body(request: Request) -> Result<Bytes, Refusal> {
-    match timeout(BODY_LIMIT, Bytes::from_request(request, &())).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Refusal::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "tooLarge",
-            "body",
-            format!("is larger than {} KiB", crate::MAX_BODY_BYTES / 1024),
-            "send fewer receipts at once",
-        )),
-        Ok(Err(_)) => Err(Refusal::invalid("body", "could not be read", "send it again")),
-        Err(_) => Err(Refusal::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "timeout",
-            "body",
-            format!("did not arrive within {} s", BODY_LIMIT.as_secs()),
-            "send it again",
-        )),
-    }
 }
 
 fn read(body: &[u8]) -> Result<Vec<Sent>, Refusal> {

@@ -1,21 +1,41 @@
-//! The one shape in which the gateway says no: `{"error":{"code","message","field","problem","fix"}}`.
+//! The one shape in which the gateway says no, which is Graph's with three members more:
+//! `{"error":{"code","message","field","problem","fix","innerError":{"date","request-id","client-request-id"}}}`.
+//! `innerError` is there on Graph's routes.
 //!
-//! Never carries anything of the request but the place of a mistake in it.
+//! Never carries anything of the request but the place of a mistake in it, and the client's own id of it.
+
+use std::borrow::Cow;
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use herald_core::time::Timestamp;
 use serde::Serialize;
 
 /// An answer that is not the one hoped for.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct Refusal(Box<Said>);
+
+#[derive(Debug)]
+struct Said {
     status: StatusCode,
     code: &'static str,
     field: String,
     problem: String,
-    fix: &'static str,
+    fix: Cow<'static, str>,
     retry_after_secs: Option<u32>,
+    challenge: &'static str,
+    inner: Option<Inner>,
+}
+
+/// Which request was refused.
+#[derive(Debug, Serialize)]
+pub(crate) struct Inner {
+    pub(crate) date: Timestamp,
+    #[serde(rename = "request-id")]
+    pub(crate) request_id: String,
+    #[serde(rename = "client-request-id")]
+    pub(crate) client_request_id: String,
 }
 
 impl Refusal {
@@ -24,23 +44,57 @@ impl Refusal {
         code: &'static str,
         field: impl Into<String>,
         problem: impl Into<String>,
-        fix: &'static str,
+        fix: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { status, code, field: field.into(), problem: problem.into(), fix, retry_after_secs: None }
+        Self(Box::new(Said {
+            status,
+            code,
+            field: field.into(),
+            problem: problem.into(),
+            fix: fix.into(),
+            retry_after_secs: None,
+            challenge: "Bearer",
+            inner: None,
+        }))
     }
 
     /// A 400: the request breaks the contract.
-    pub(crate) fn invalid(field: impl Into<String>, problem: impl Into<String>, fix: &'static str) -> Self {
+    pub(crate) fn invalid(
+        field: impl Into<String>,
+        problem: impl Into<String>,
+        fix: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalidRequest", field, problem, fix)
     }
 
+    /// A 403: the caller is known, and may not do this.
+    pub(crate) fn forbidden(
+        field: impl Into<String>,
+        problem: impl Into<String>,
+        fix: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "accessDenied", field, problem, fix)
+    }
+
+    /// A 401 for a token that was looked at and is no good (RFC 6750 §3.1).
+    pub(crate) fn invalid_token(problem: impl Into<String>, fix: &'static str) -> Self {
+        let code = "InvalidAuthenticationToken";
+        let mut refusal = Self::new(StatusCode::UNAUTHORIZED, code, "Authorization", problem, fix);
+        refusal.0.challenge = "Bearer error=\"invalid_token\"";
+        refusal
+    }
+
     /// A 503: nothing of it is stored for sure, and the same request may be sent again.
-    pub(crate) fn unavailable(problem: &'static str) -> Self {
-        let fix = "send the same request again after Retry-After; repeating is harmless";
-        Self {
-            retry_after_secs: Some(RETRY_AFTER_SECS),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "", problem, fix)
-        }
+    pub(crate) fn unavailable(problem: impl Into<String>, fix: &'static str) -> Self {
+        let mut refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "", problem, fix);
+        refusal.0.retry_after_secs = Some(RETRY_AFTER_SECS);
+        refusal
+    }
+
+    /// The same, with the ids of the request that it answers.
+    pub(crate) fn of(mut self, inner: Inner) -> Self {
+        self.0.inner = Some(inner);
+        self
     }
 }
 
@@ -53,6 +107,7 @@ struct Envelope<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Body<'a> {
     code: &'a str,
     message: String,
@@ -60,21 +115,23 @@ struct Body<'a> {
     field: &'a str,
     problem: &'a str,
     fix: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inner_error: Option<&'a Inner>,
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Self { status, code, field, problem, fix, retry_after_secs } = &self;
+        let Said { status, code, field, problem, fix, retry_after_secs, challenge, inner } = self.0.as_ref();
         let place = if field.is_empty() { String::new() } else { format!("{field}: ") };
         let message = format!("{place}{problem}; {fix}");
-        let error = Body { code, message, field, problem, fix };
+        let error = Body { code, message, field, problem, fix, inner_error: inner.as_ref() };
         let mut response = (*status, Json(Envelope { error })).into_response();
         let headers = response.headers_mut();
         if let Some(secs) = retry_after_secs {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(*secs));
         }
         if *status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
     }

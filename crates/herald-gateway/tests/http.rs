@@ -56,6 +56,7 @@ impl Served {
             store: store.clone(),
             queue: None,
             receipt_keys: ReceiptKeys::new([("k1".to_owned(), KEY.to_vec())]),
+            graph: None,
             draining: draining.clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -231,6 +232,8 @@ async fn what_breaks_the_contract_is_refused_in_one_shape() -> Result<()> {
     let large = vec![b' '; herald_gateway::MAX_BODY_BYTES + 1];
     error(served.post(large).await?, StatusCode::PAYLOAD_TOO_LARGE).await?;
     error(served.get("/v1/nothing").await?, StatusCode::NOT_FOUND).await?;
+    // Without an issuer nobody can post notifications.
+    error(served.get("/beta/me/notifications").await?, StatusCode::NOT_FOUND).await?;
     error(served.get("/v1/receipts").await?, StatusCode::METHOD_NOT_ALLOWED).await?;
     Ok(())
 }

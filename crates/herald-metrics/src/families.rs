@@ -96,7 +96,7 @@ const RECEIPT_SECONDS: &[f64] = &[0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 12
 const SIZES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
 
 families! {
-    /// Requests read from the queue, by lane and what became of them.
+    /// Requests read from the queue or posted over HTTP, by lane and what became of them; a post that was refused is not one.
     REQUESTS = "herald_requests_total" Kind::Counter, [Lane, Result];
     /// Pushes handed to a provider and recorded, by form and what they came to; the reason is the provider's documented
     /// word, `other`, or `none`.

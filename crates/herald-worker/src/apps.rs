@@ -16,6 +16,7 @@ use herald_core::subscription::{Environment, Provider, Subscription};
 use herald_core::time::Timestamp;
 
 use crate::rate::Rate;
+use crate::resolve::Rules;
 use crate::settings::App;
 
 /// An app, as the worker runs it.
@@ -59,6 +60,11 @@ impl Apps {
 
     pub(crate) fn get(&self, app: &AppId) -> Option<&Arc<AppRuntime>> {
         self.0.get(app)
+    }
+
+    /// What resolve needs to know of an app.
+    pub(crate) fn rules(&self, app: &AppId) -> Option<Rules> {
+        self.get(app).map(|app| Rules::of(&app.settings))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<AppRuntime>> {

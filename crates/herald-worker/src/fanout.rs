@@ -99,7 +99,7 @@ pub(crate) async fn page(way: &Arc<Way>, notification: NotificationId) -> Result
     let asked = Arc::clone(way);
     let resolve = move |new: &NewNotification, user: &UserId, active: &[Subscription], now| {
         poison_for_tests::swallow(Place::Fanout, &new.request.content);
-        resolve(&asked.apps, &asked.metrics, new, user, active, now)
+        resolve(asked.apps.rules(&new.request.app), &asked.metrics, new, user, active, now)
     };
     way.store.expand(notification, FANOUT_LIMIT, way.settings.lease, resolve).await
 }

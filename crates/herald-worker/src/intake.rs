@@ -228,7 +228,7 @@ pub(crate) async fn store(
         lease = Lease::before_take(way.settings.lease);
         let asked = Arc::clone(way);
         way.store.intake(batch.clone(), permits.left(), way.settings.lease, move |new, user, active, now| {
-            resolve(&asked.apps, &asked.metrics, new, user, active, now)
+            resolve(asked.apps.rules(&new.request.app), &asked.metrics, new, user, active, now)
         })
     })
     .await?;

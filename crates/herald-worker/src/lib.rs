@@ -45,5 +45,6 @@ mod poison_for_tests;
 pub use alone::do_alone;
 pub use drain::{Drained, run};
 pub use isolation::{BEGUN, Carried, Isolated, Verdict};
+pub use resolve::resolver;
 pub use tell::teller;
 pub use way::Worker;

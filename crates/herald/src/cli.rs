@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Up,
     /// Take requests from the queue and push them; as many replicas as you like
     Worker,
+    /// Serve HTTP alone: take notifications and receipts, push nothing; beside workers, as many as you like
+    Gateway,
     /// Prepare the store and declare the broker's exchanges and queues; safe to repeat
     Topology(TopologyArgs),
     /// Serve simulated APNs and FCM with simulated phones

@@ -15,6 +15,7 @@ mod apps;
 mod bench;
 mod dead;
 mod demo;
+mod gateway;
 mod isolated;
 mod migrate;
 mod send;
@@ -85,6 +86,7 @@ async fn run(command: Command, input: &Input) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(&args, input).await,
         Command::Up => up::run(&config(Needs::Up)?).await,
         Command::Worker => worker::run(&config(Needs::Worker)?).await,
+        Command::Gateway => gateway::run(&config(Needs::Gateway)?).await,
         Command::Isolated => isolated::run(&config(Needs::Up)?).await,
         Command::Topology(args) => topology::run(&config(Needs::Servers)?, &args).await,
         // It makes the configuration that others read, and so starts without one.

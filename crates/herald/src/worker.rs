@@ -1,4 +1,5 @@
-//! `herald worker`: takes requests from the queue and pushes them, until a signal; and serves metrics, health and receipts.
+//! `herald worker`: takes requests from the queue and pushes them, until a signal; and serves HTTP: metrics, health,
+//! receipts, and what app services post.
 //!
 //! Wiring only. What a worker does is in `herald-worker`; the order in which it stops is in its `drain.rs`.
 
@@ -6,10 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use herald_gateway::{Gateway, Parts, ReceiptKeys};
+use herald_gateway::{Gateway, Graph, Parts};
 use herald_metrics::Metrics;
 use herald_worker::Worker;
-use herald_worker::settings::{App, Isolate, Producers, Settings};
+use herald_worker::settings::{Isolate, Producers, Settings};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Place, credentials};
 use crate::connect::Role;
 use crate::failure::Failure;
-use crate::{connect, shutdown, topology};
+use crate::{connect, gateway, shutdown, topology};
 
 /// How much longer than an attempt a piece of isolated work may take: starting a process, connecting, taking, recording.
 const ISOLATED_EXTRA: Duration = Duration::from_secs(30);
@@ -40,7 +41,8 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
 pub(crate) async fn until_signal(config: &Config, worker: Worker) -> anyhow::Result<()> {
     let listener = listen(config.listen).await?;
     tracing::info!(listen = %config.listen, apps = worker.apps.len(), budget = worker.settings.budget, "worker started");
-    let drained = shutdown::until_signal(|stop| serve(worker, listener, stop)).await?;
+    let graph = gateway::graph(config, &worker.apps, &worker.metrics, &worker.queue)?;
+    let drained = shutdown::until_signal(|stop| serve(worker, graph, listener, stop)).await?;
     if drained.failed {
         return Err(Failure::Internal(anyhow::anyhow!("a part of the worker panicked; see above")).into());
     }
@@ -56,12 +58,14 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> 
     TcpListener::bind(address).await.map_err(taken)
 }
 
-/// The worker with its HTTP beside it. HTTP goes on during the drain: receipts still count, and `/readyz` says why not.
+/// The worker with its HTTP beside it. HTTP goes on during the drain: receipts and posts still count, and `/readyz` says
+/// why not.
 ///
 /// # Errors
 /// As [`run`].
 pub(crate) async fn serve(
     worker: Worker,
+    graph: Option<Graph>,
     listener: TcpListener,
     stop: CancellationToken,
 ) -> anyhow::Result<herald_worker::Drained> {
@@ -70,7 +74,8 @@ pub(crate) async fn serve(
         metrics: worker.metrics.clone(),
         store: store.clone(),
         queue: Some(queue.clone()),
-        receipt_keys: receipt_keys(&worker.apps),
+        receipt_keys: gateway::receipt_keys(&worker.apps),
+        graph,
         draining: stop.clone(),
     });
     let http_stop = CancellationToken::new();
@@ -84,11 +89,6 @@ pub(crate) async fn serve(
     queue.close().await;
     store.close().await;
     Ok(drained)
-}
-
-fn receipt_keys(apps: &[App]) -> ReceiptKeys {
-    let keys = apps.iter().flat_map(|app| &app.receipt_keys);
-    ReceiptKeys::new(keys.map(|key| (key.id.clone(), key.secret.clone())))
 }
 
 /// The parts of a worker, connected; also for the child process that works alone.

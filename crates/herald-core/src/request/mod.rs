@@ -145,8 +145,8 @@ pub fn parse(
     finish(fields, target, body, envelope, lane, limits, now)
 }
 
-/// Reads a request whose target is known already: at the gateway, a user's own token names the user. A target in the body
-/// or in the header must not contradict it, and a user's token can't speak for a subscription by its id.
+/// Reads a request whose target is known already: at the gateway, a user's own token or the path names the user. A target in
+/// the body must not contradict it, and there can be no subscription's id beside it.
 ///
 /// # Errors
 /// As [`parse`].

@@ -13,6 +13,7 @@ const HEADER: &str = "x-uns-id";
 const UNSID: &str = "userNotificationSubscriptionId";
 const FIX: &str = "set target to {\"userNotificationSubscriptionId\": …} or {\"userId\": …}, or the header x-uns-id";
 const UNSID_FIX: &str = "send the userNotificationSubscriptionId that Herald returned when the app subscribed";
+const KNOWN_FIX: &str = "leave it out: the token or the path names the user already";
 /// RFC 1035 §2.3.4.
 const MAX_HOST_NAME_CHARS: usize = 253;
 const MAX_LABEL_CHARS: usize = 63;
@@ -43,16 +44,12 @@ pub(super) fn read_for(
     header: Option<&str>,
 ) -> Result<(), RequestError> {
     if header.is_some() {
-        let fix = "leave it out: a user's token names the user already";
-        return Err(RequestError::new(HEADER, "is given beside a user's token", fix));
+        return Err(RequestError::new(HEADER, "is given, though the user is known already", KNOWN_FIX));
     }
     match of_body(inner, outer)? {
         None => Ok(()),
         Some(Target::User(named)) if named == *user => Ok(()),
-        Some(_) => {
-            let fix = "leave it out: a user's token names the user already";
-            Err(RequestError::new("target", "is not the user of the token", fix))
-        }
+        Some(_) => Err(RequestError::new("target", "is not the user that the token or the path names", KNOWN_FIX)),
     }
 }
 

@@ -13,6 +13,7 @@ use herald_core::subscription::Environment;
 use herald_worker::settings::Fallback;
 
 use super::check::{existing, within};
+use super::gateway;
 use super::problem::{Problems, did_you_mean};
 use super::raw::{RawApns, RawApp, RawFallback, RawFcm, RawReceiptKey};
 use super::secret::Secret;
@@ -39,8 +40,10 @@ pub(super) fn check(
 ) -> Vec<AppConfig> {
     let several = raw.len() > 1;
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
+    let mut clients = Vec::new();
     let mut apps = Vec::new();
-    for app in raw {
+    for mut app in raw {
+        let client_ids = gateway::client_ids(app.client_ids.take(), &mut clients, problems);
         let id = id(&app.id, problems);
         if let Some(first) = seen.insert(id.as_str().to_owned(), app.id.value.clone()) {
             let what = format!("is the same app as {first:?}: ids are read in lower case");
@@ -50,9 +53,9 @@ pub(super) fn check(
             let what = "is missing: with more than one app, any producer could publish for this one";
             problems.add(&app.amqp_users_at, what, "give the AMQP logins of its producers: [\"mail-service\"]");
         }
-        apps.extend(one(id, app, env, needs, problems));
+        apps.extend(one(id, app, env, needs, problems).map(|app| AppConfig { client_ids, ..app }));
     }
-    if apps.is_empty() && needs.pushes() && seen.is_empty() {
+    if apps.is_empty() && needs.serves() && seen.is_empty() {
         let fix = "describe one as [apps.\"mail.contoso.com\"]; see herald.example.toml";
         problems.add(super::source::DEFAULT_FILE, "no app is configured, so nothing can be pushed", fix);
     }
@@ -77,7 +80,9 @@ fn one(id: AppId, raw: RawApp, env: &Env, needs: Needs, problems: &mut Problems)
     // A provider with a problem must not look like one that is not there.
     (has == (apns.is_some(), fcm.is_some())).then_some(())?;
     let amqp_users = raw.amqp_users.map(|given| given.value).unwrap_or_default();
-    Some(AppConfig { id, amqp_users, pushes_per_second, events, apns, fcm, fallback: fallback?, receipt_keys })
+    let client_ids = Vec::new();
+    let fallback = fallback?;
+    Some(AppConfig { id, amqp_users, client_ids, pushes_per_second, events, apns, fcm, fallback, receipt_keys })
 }
 
 fn id(given: &Given<String>, problems: &mut Problems) -> AppId {
@@ -142,7 +147,7 @@ fn file(given: &Given<PathBuf>, what: &str, needs: Needs, problems: &mut Problem
     match needs {
         Needs::Worker | Needs::Up => existing(given, what, problems),
         // A machine that only publishes or manages need not hold the keys.
-        Needs::Servers | Needs::Connections => Some(given.value.clone()),
+        Needs::Servers | Needs::Connections | Needs::Gateway => Some(given.value.clone()),
     }
 }
 
@@ -260,10 +265,13 @@ fn receipt_keys(raw: Vec<RawReceiptKey>, env: &Env, needs: Needs, problems: &mut
 fn key_source(raw: RawReceiptKey, env: &Env, needs: Needs, problems: &mut Problems) -> Option<KeySource> {
     let make = "give secret_file or secret_env; openssl rand -base64 32 makes a secret";
     match (raw.secret_file, raw.secret_env) {
-        (Some(given), None) => file(&given, "the file with the secret", needs, problems).map(KeySource::File),
+        (Some(given), None) if needs.serves() => {
+            existing(&given, "the file with the secret", problems).map(KeySource::File)
+        }
+        (Some(given), None) => Some(KeySource::File(given.value)),
         (None, Some(name)) => match env.get(&name.value) {
             Some(value) => Some(KeySource::Value(Secret::new(value.trim()))),
-            None if !needs.pushes() => None,
+            None if !needs.serves() => None,
             None => {
                 let what = format!("the environment variable {} is not set", name.value);
                 problems.add(&name.at, what, "set it; openssl rand -base64 32 makes a secret");

@@ -1,6 +1,7 @@
 //! From the configuration as written to one that can't be wrong: defaults, ranges, and values against each other.
 //!
-//! Third step of three. Defaults are here, each beside what it means, and nowhere else. Apps are in [`super::apps`].
+//! Third step of three. Defaults are here, each beside what it means, and nowhere else. Apps are in [`super::apps`],
+//! `[gateway]` is in [`super::gateway`].
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use super::problem::Problems;
 use super::raw::{RawConfig, RawParty, RawWorker};
 use super::secret::Secret;
 use super::table::Given;
-use super::{Broker, Config, Database, Needs, Place, WorkerSettings, apps};
+use super::{Broker, Config, Database, Needs, Place, WorkerSettings, apps, gateway};
 
 /// `broker.heartbeat_secs`: a lost connection is noticed after twice this. RabbitMQ calls 5 to 20 s sane.
 const HEARTBEAT_SECS: u32 = 10;
@@ -57,7 +58,8 @@ pub(super) fn check(raw: RawConfig, input: &super::Input, needs: Needs, problems
         Place::Servers
     };
     let apps = apps::check(raw.apps, &input.env, (needs, &place), problems);
-    if needs.pushes() && place == Place::Servers {
+    let gateway = gateway::check(raw.gateway, &apps, needs, problems);
+    if needs.serves() && place == Place::Servers {
         let or = if needs.takes_files() {
             ", or neither this nor the other to work on files"
         } else {
@@ -84,6 +86,7 @@ pub(super) fn check(raw: RawConfig, input: &super::Input, needs: Needs, problems
         },
         place,
         listen: listen?,
+        gateway,
         worker: worker?,
         apps,
     })

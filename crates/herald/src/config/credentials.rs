@@ -1,4 +1,4 @@
-//! What is in the files: keys, service accounts, secrets. Last step of the configuration, for who pushes.
+//! What is in the files: keys, service accounts, secrets. Last step of the configuration, for who pushes or serves HTTP.
 //!
 //! Reads them twice: once at start, so that a wrong key is a configuration error beside all others, and once to make the
 //! clients, which need the store's clock. No message quotes a file's content.
@@ -16,18 +16,22 @@ use herald_core::time::Timestamp;
 use herald_worker::settings::{ApnsApp, App, FcmApp, ReceiptKey};
 
 use super::problem::Problems;
-use super::{ApnsConfig, AppConfig, Config, FcmConfig, KeyConfig, KeySource};
+use super::{ApnsConfig, AppConfig, Config, FcmConfig, KeyConfig, KeySource, Needs};
 use crate::failure::Failure;
 
 /// The store's clock.
 pub(crate) type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// Notes everything that is wrong with the files of these apps.
-pub(super) fn check(apps: &[AppConfig], attempt_timeout: Duration, problems: &mut Problems) {
+/// Notes everything that is wrong with the files of these apps, as far as they are needed.
+pub(super) fn check(apps: &[AppConfig], needs: Needs, attempt_timeout: Duration, problems: &mut Problems) {
     // Nothing is signed here, so that no clock is asked.
     let mut opener = Opener::new(Arc::new(|| Timestamp::from_secs(0)), attempt_timeout, problems);
     for app in apps {
-        opener.app(app);
+        if needs.pushes() {
+            opener.app(app);
+        } else {
+            opener.without_providers(app);
+        }
     }
 }
 
@@ -40,6 +44,17 @@ pub(crate) fn open(config: &Config, now: Now) -> Result<Vec<App>, Failure> {
     let mut opener = Opener::new(now, config.worker.attempt_timeout, &mut problems);
     // All of them before any is judged: collecting to an `Option` at once would stop at the first.
     let apps: Vec<Option<App>> = config.apps.iter().map(|app| opener.app(app)).collect();
+    problems.or(apps.into_iter().collect())
+}
+
+/// The apps without their clients, for who never pushes: it needs no key of a provider.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn without_providers(config: &Config) -> Result<Vec<App>, Failure> {
+    let mut problems = Problems::default();
+    let mut opener = Opener::new(Arc::new(|| Timestamp::from_secs(0)), config.worker.attempt_timeout, &mut problems);
+    let apps: Vec<Option<App>> = config.apps.iter().map(|app| opener.without_providers(app)).collect();
     problems.or(apps.into_iter().collect())
 }
 
@@ -61,9 +76,8 @@ impl<'a> Opener<'a> {
     fn app(&mut self, app: &AppConfig) -> Option<App> {
         let apns = app.apns.as_ref().map(|apns| self.apns_apps(apns));
         let fcm = app.fcm.as_ref().map(|fcm| self.fcm_app(fcm));
-        let keys: Vec<Option<ReceiptKey>> = app.receipt_keys.iter().map(|key| self.receipt_key(key)).collect();
+        let without = self.without_providers(app);
         Some(App {
-            id: app.id.clone(),
             apns: match apns {
                 Some(apns) => apns?,
                 None => BTreeMap::new(),
@@ -72,6 +86,16 @@ impl<'a> Opener<'a> {
                 Some(fcm) => Some(fcm?),
                 None => None,
             },
+            ..without?
+        })
+    }
+
+    fn without_providers(&mut self, app: &AppConfig) -> Option<App> {
+        let keys: Vec<Option<ReceiptKey>> = app.receipt_keys.iter().map(|key| self.receipt_key(key)).collect();
+        Some(App {
+            id: app.id.clone(),
+            apns: BTreeMap::new(),
+            fcm: None,
             amqp_users: app.amqp_users.clone(),
             receipt_keys: keys.into_iter().collect::<Option<_>>()?,
             fallback: app.fallback,

@@ -1,11 +1,12 @@
 //! The configuration: `herald.toml` and `HERALD_…` variables become a [`Config`] that can't be half right.
 //!
-//! Three steps: [`source`] (where it is written) → [`raw`] (as written) → [`check`] and [`apps`] (as meant). All mistakes
+//! Three steps: [`source`] (where it is written) → [`raw`] (as written) → [`check`], [`apps`] and [`gateway`] (as meant). All mistakes
 //! are reported at once, each with its place, what is wrong and what to do, before any port or connection is opened.
 //! Secrets come from files and variables, are read as late as can be, and never print. Nothing here opens a connection.
 
 mod apps;
 mod check;
+pub(crate) mod gateway;
 pub(crate) mod credentials;
 mod problem;
 mod raw;
@@ -44,6 +45,8 @@ pub(crate) struct Config {
     pub place: Place,
     /// `http.listen`
     pub listen: SocketAddr,
+    /// `[gateway]`
+    pub gateway: GatewayConfig,
     /// `[worker]`
     pub worker: WorkerSettings,
     /// `[apps]`, in the order of their ids.
@@ -98,6 +101,34 @@ pub(crate) struct WorkerSettings {
     pub max_pause: Duration,
 }
 
+/// `[gateway]`
+#[derive(Debug, Clone)]
+pub(crate) struct GatewayConfig {
+    /// Without a slash at the end; empty for none.
+    pub public_url: String,
+    /// Whose tokens are taken. Nobody can post without one.
+    pub issuers: Vec<IssuerSettings>,
+}
+
+/// `[[gateway.issuers]]`
+#[derive(Debug, Clone)]
+pub(crate) struct IssuerSettings {
+    /// Its place, for messages.
+    pub at: String,
+    /// As in the claim `iss`.
+    pub issuer: String,
+    /// Not empty.
+    pub audiences: Vec<String>,
+    /// Which claim names the user.
+    pub user_claim: String,
+    /// Not empty if there are two issuers, and no other's beginning.
+    pub user_prefix: String,
+    /// Instead of its discovery document.
+    pub jwks_url: Option<String>,
+    /// Beside the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
 /// `[apps."…"]`: at least one provider, its files not yet read.
 #[derive(Debug, Clone)]
 pub(crate) struct AppConfig {
@@ -105,6 +136,8 @@ pub(crate) struct AppConfig {
     pub id: AppId,
     /// AMQP logins that may publish for it; not empty if there are two apps.
     pub amqp_users: Vec<String>,
+    /// What issuers call its services and apps, in lower case; no other app has one of them.
+    pub client_ids: Vec<String>,
     /// Through each provider, for this replica.
     pub pushes_per_second: Option<u32>,
     /// What producers are told.
@@ -181,6 +214,8 @@ pub(crate) enum Needs {
     /// Broker and store, or files if neither has a URL. Key files may be elsewhere: a machine that publishes need not hold
     /// them.
     Connections,
+    /// Broker and store and what HTTP needs. Providers' key files may be elsewhere.
+    Gateway,
     /// Broker and store and everything else: it will push.
     Worker,
     /// Broker and store, or files if neither has a URL, and everything else: it will push.
@@ -191,6 +226,11 @@ impl Needs {
     /// Everything must be there that a push needs.
     const fn pushes(self) -> bool {
         matches!(self, Self::Worker | Self::Up)
+    }
+
+    /// HTTP is served: its secrets and certificates must be there, and broker and store.
+    const fn serves(self) -> bool {
+        self.pushes() || matches!(self, Self::Gateway)
     }
 
     /// Files do as well.
@@ -211,8 +251,9 @@ impl Config {
         let raw = raw::RawConfig::read(&sources, dict, &shared);
         let mut problems = shared.into_inner();
         let config = check::check(raw, input, needs, &mut problems);
-        if let Some(config) = config.as_ref().filter(|_| needs.pushes()) {
-            credentials::check(&config.apps, config.worker.attempt_timeout, &mut problems);
+        if let Some(config) = config.as_ref().filter(|_| needs.serves()) {
+            credentials::check(&config.apps, needs, config.worker.attempt_timeout, &mut problems);
+            gateway::check_issuers(&config.gateway.issuers, &mut problems);
         }
         problems.or(config)
     }

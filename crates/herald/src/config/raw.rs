@@ -17,6 +17,7 @@ pub(super) struct RawConfig {
     pub(super) store: RawParty,
     pub(super) embedded_dir: Option<Given<PathBuf>>,
     pub(super) listen: Option<Given<String>>,
+    pub(super) gateway: RawGateway,
     pub(super) worker: RawWorker,
     pub(super) apps: Vec<RawApp>,
 }
@@ -27,6 +28,23 @@ pub(super) struct RawParty {
     pub(super) ca_file: Option<Given<PathBuf>>,
     /// `heartbeat_secs` or `max_connections`.
     pub(super) number: Option<Given<i128>>,
+}
+
+/// `[gateway]`.
+pub(super) struct RawGateway {
+    pub(super) public_url: Option<Given<String>>,
+    pub(super) issuers: Vec<RawIssuer>,
+}
+
+/// `[[gateway.issuers]]`.
+pub(super) struct RawIssuer {
+    pub(super) at: String,
+    pub(super) issuer: Option<Given<String>>,
+    pub(super) audiences: Option<Given<Vec<String>>>,
+    pub(super) user_claim: Option<Given<String>>,
+    pub(super) user_prefix: Option<Given<String>>,
+    pub(super) jwks_url: Option<Given<String>>,
+    pub(super) ca_file: Option<Given<PathBuf>>,
 }
 
 /// `[worker]`.
@@ -46,6 +64,7 @@ pub(super) struct RawApp {
     pub(super) amqp_users: Option<Given<Vec<String>>>,
     /// Where `amqp_users` would stand.
     pub(super) amqp_users_at: String,
+    pub(super) client_ids: Option<Given<Vec<String>>>,
     pub(super) pushes_per_second: Option<Given<i128>>,
     pub(super) events: Option<Given<Vec<String>>>,
     pub(super) apns: Option<RawApns>,
@@ -102,10 +121,11 @@ impl RawConfig {
         let mut http = root.table("http");
         let listen = http.text("listen");
         http.finish();
+        let gateway = gateway(root.table("gateway"));
         let worker = worker(root.table("worker"));
         let apps = root.table("apps").tables().into_iter().map(|(id, table)| app(id, table)).collect();
         root.finish();
-        Self { broker, store, embedded_dir, listen, worker, apps }
+        Self { broker, store, embedded_dir, listen, gateway, worker, apps }
     }
 }
 
@@ -114,6 +134,29 @@ fn party(mut table: Table<'_>, number: &'static str) -> RawParty {
     let number = table.number(number);
     table.finish();
     RawParty { url, ca_file, number }
+}
+
+fn gateway(mut table: Table<'_>) -> RawGateway {
+    let gateway = RawGateway {
+        public_url: table.text("public_url"),
+        issuers: table.list("issuers").into_iter().map(issuer).collect(),
+    };
+    table.finish();
+    gateway
+}
+
+fn issuer(mut table: Table<'_>) -> RawIssuer {
+    let issuer = RawIssuer {
+        at: table.own_place(),
+        issuer: table.text("issuer"),
+        audiences: table.texts("audiences"),
+        user_claim: table.text("user_claim"),
+        user_prefix: table.text("user_prefix"),
+        jwks_url: table.text("jwks_url"),
+        ca_file: table.file("ca_file"),
+    };
+    table.finish();
+    issuer
 }
 
 fn worker(mut table: Table<'_>) -> RawWorker {
@@ -135,6 +178,7 @@ fn app(id: String, mut table: Table<'_>) -> RawApp {
         id: Given { value: id, at: table.own_place() },
         amqp_users: table.texts("amqp_users"),
         amqp_users_at: table.place("amqp_users"),
+        client_ids: table.texts("client_ids"),
         pushes_per_second: table.number("pushes_per_second"),
         events: table.texts("events"),
         apns: table.optional_table("apns").map(apns),

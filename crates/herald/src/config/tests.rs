@@ -1,5 +1,7 @@
 //! Mistakes are found, all at once, each with its place and what to do; right configurations mean what they say.
 
+mod gateway;
+
 use std::path::Path;
 
 use herald_core::event::Tell;
@@ -171,7 +173,7 @@ fn unknown_names_are_found_at_every_level_with_the_nearest_known_one() {
             "herald.toml: worker.budgt: unknown name; did you mean budget?",
             "herald.toml: apps.\"mail.contoso.com\".apns.ky_id: unknown name; did you mean key_id?",
             "herald.toml: apps.\"mail.contoso.com\".fallback.mod: unknown name; did you mean mode?",
-            "herald.toml: colour: unknown name; known here: broker, store, embedded, http, worker, apps",
+            "herald.toml: colour: unknown name; known here: broker, store, embedded, http, gateway, worker, apps",
         ],
     );
 }
@@ -382,7 +384,7 @@ fn the_example_parses_and_shows_every_setting() {
     assert_eq!(config.apps[1].receipt_keys.len(), 2);
     let all = EXAMPLE.lines().map(|line| line.trim_start_matches("# ")).collect::<Vec<_>>().join("\n");
     let settings = "url ca_file heartbeat_secs max_connections listen budget lease_secs attempt_timeout_secs clock_interval_ms \
-                    drain_secs max_pause_secs dir amqp_users pushes_per_second events key_file key_id team_id topic environment \
+                    drain_secs max_pause_secs dir public_url issuer audiences user_claim user_prefix jwks_url client_ids amqp_users pushes_per_second events key_file key_id team_id topic environment \
                     service_account_file mode min_delay_secs max_delay_secs id secret_file secret_env";
     for name in settings.split_whitespace() {
         assert!(all.contains(&format!("\n{name} = ")), "the example does not show {name}");

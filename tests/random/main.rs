@@ -1,7 +1,20 @@
 //! A hundred thousand random requests through a running worker: right, half right and rubbish. None may end the worker, and
 //! each ends closed or parked.
 //!
-//! The seed is fixed; `HERALD_TEST_SEED` takes another. A failure names the seed.
+//! The seed is fixed; `HERALD_TEST_SEED` takes another. A failure names the seed. A test target of its own: no other test shall
+//! wait for a broker that has so much to do.
+
+#![allow(clippy::unwrap_used, reason = "what can't go on in a test fails it")]
+
+#[allow(dead_code, reason = "shared with the end-to-end tests")]
+#[path = "../e2e/letters.rs"]
+mod letters;
+#[allow(dead_code, reason = "shared with the end-to-end tests")]
+#[path = "../e2e/simulator.rs"]
+mod simulator;
+#[allow(dead_code, reason = "shared with the end-to-end tests")]
+#[path = "../e2e/world.rs"]
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 

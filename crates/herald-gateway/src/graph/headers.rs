@@ -1,0 +1,139 @@
+//! What the headers of a post say beside its body, and the ids by which it is talked about.
+//!
+//! Pure. Stands between the caller's check and the body.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::Response;
+use herald_core::time::Timestamp;
+use uuid::Uuid;
+
+use crate::body::Encoding;
+use crate::refusal::{Inner, Refusal};
+
+const REQUEST_ID: &str = "request-id";
+const CLIENT_REQUEST_ID: &str = "client-request-id";
+/// A client's own id of a request that is longer is not handed back.
+const MAX_CLIENT_ID_LEN: usize = 128;
+
+/// What a post says by its headers.
+pub(super) struct Head<'h> {
+    pub(super) encoding: Encoding,
+    pub(super) content_type: Option<&'h str>,
+    pub(super) unsid: Option<&'h str>,
+    /// The client's, or one made here: then this post is no repetition of another.
+    pub(super) key: String,
+    pub(super) traceparent: Option<&'h str>,
+    pub(super) tracestate: Option<&'h str>,
+}
+
+impl<'h> Head<'h> {
+    /// # Errors
+    /// 400 for a header that Graph refuses or that can't be read, 415 for an encoding that isn't read here.
+    pub(super) fn of(headers: &'h HeaderMap) -> Result<Self, Refusal> {
+        for (name, shown) in [(header::IF_MODIFIED_SINCE, "If-Modified-Since"), (header::IF_RANGE, "If-Range")] {
+            if headers.contains_key(name) {
+                return Err(Refusal::invalid(shown, "is not supported", "leave it out"));
+            }
+        }
+        let encoding = Encoding::of(headers)?;
+        let key = one(headers, "Idempotency-Key")?.filter(|key| !key.is_empty());
+        // What is no trace context is left out, as W3C asks: it is no reason to refuse.
+        let lenient = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        Ok(Self {
+            encoding,
+            content_type: one(headers, "Content-Type")?,
+            unsid: one(headers, "X-UNS-ID")?,
+            key: key.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
+            traceparent: lenient("traceparent"),
+            tracestate: lenient("tracestate"),
+        })
+    }
+}
+
+/// A header that may be there once.
+fn one<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Refusal> {
+    let mut all = headers.get_all(name).iter();
+    match (all.next(), all.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => match value.to_str() {
+            Ok(text) => Ok(Some(text.trim())),
+            Err(_) => Err(Refusal::invalid(name, "is not plain text", "send visible ASCII characters")),
+        },
+        (Some(_), Some(_)) => Err(Refusal::invalid(name, "is given more than once", "send it once")),
+    }
+}
+
+/// By what a request is named in its answer, and in talk with the operator.
+pub(super) struct Ids {
+    own: String,
+    client: String,
+}
+
+impl Ids {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let own = Uuid::now_v7().to_string();
+        let sane = |text: &&str| {
+            (1..=MAX_CLIENT_ID_LEN).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        let client = headers.get(CLIENT_REQUEST_ID).and_then(|value| value.to_str().ok()).filter(sane);
+        Self { client: client.map_or_else(|| own.clone(), str::to_owned), own }
+    }
+
+    pub(super) fn inner(&self, date: Timestamp) -> Inner {
+        Inner { date, request_id: self.own.clone(), client_request_id: self.client.clone() }
+    }
+
+    /// Graph names both on every answer.
+    pub(super) fn put_on(&self, response: &mut Response) {
+        for (name, id) in [(REQUEST_ID, &self.own), (CLIENT_REQUEST_ID, &self.client)] {
+            let value = HeaderValue::from_str(id).expect("a UUID, or visible ASCII characters");
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(all: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in all {
+            headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_clients_own_id_is_handed_back_if_it_is_sane() {
+        let check = |given: &str| Ids::of(&headers(&[(CLIENT_REQUEST_ID, given)]));
+        assert_eq!(check("df78f3cc-9a26").client, "df78f3cc-9a26");
+        for odd in ["", "a b", "é", &"x".repeat(129)] {
+            let ids = check(odd);
+            assert_eq!(ids.client, ids.own, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_key_each_post_is_a_new_one() {
+        let key = |all: &[(&str, &str)]| Head::of(&headers(all)).ok().unwrap().key;
+        assert_eq!(key(&[("idempotency-key", " k1 ")]), "k1");
+        assert_ne!(key(&[]), key(&[]));
+        assert_ne!(key(&[("idempotency-key", "")]), "");
+    }
+
+    #[test]
+    fn a_header_that_says_two_things_or_nothing_readable_is_refused_by_its_name() {
+        for (all, name) in [
+            (&[("x-uns-id", "a"), ("x-uns-id", "b")][..], "X-UNS-ID"),
+            (&[("idempotency-key", "\u{e9}")], "Idempotency-Key"),
+            (&[("content-type", "a"), ("content-type", "a")], "Content-Type"),
+            (&[("if-range", "x")], "If-Range"),
+            (&[("if-modified-since", "")], "If-Modified-Since"),
+            (&[("content-encoding", "br")], "Content-Encoding"),
+        ] {
+            let refused = format!("{:?}", Head::of(&headers(all)).err().unwrap());
+            assert!(refused.contains(&format!("field: {name:?}")), "{name}: {refused}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The answer to a post that is stored: Graph's 201, as its service was recorded to send it.
+//!
+//! Pure. `displayTimeToLive` is what remains of it, times are ISO 8601, and raw content is not sent back.
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use herald_core::ids::NotificationId;
+use herald_core::notification::{Notification, Priority, Visual};
+use herald_core::time::Timestamp;
+use serde::Serialize;
+
+/// Which of Graph's two roots a client uses. They are the same here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    /// What the API was documented under.
+    Beta,
+    /// Where a client's default version leads.
+    V1,
+}
+
+impl Version {
+    pub(super) const ALL: [Self; 2] = [Self::Beta, Self::V1];
+
+    pub(super) const fn path(self) -> &'static str {
+        match self {
+            Self::Beta => "/beta",
+            Self::V1 => "/v1.0",
+        }
+    }
+
+    /// Of a path that is served.
+    pub(super) fn of(path: &str) -> Self {
+        if path.starts_with("/v1.0/") { Self::V1 } else { Self::Beta }
+    }
+}
+
+/// A notification that is stored.
+#[derive(Debug)]
+pub(super) struct Created {
+    location: String,
+    body: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Resource<'a> {
+    #[serde(rename = "@odata.context")]
+    context: String,
+    display_time_to_live: Option<u64>,
+    expiration_date_time: Timestamp,
+    group_name: Option<&'a str>,
+    id: NotificationId,
+    priority: &'static str,
+    payload: Payload<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Payload<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    visual_content: Option<&'a Visual>,
+}
+
+impl Created {
+    pub(super) fn new(
+        notification: &Notification,
+        received_at: Timestamp,
+        now: Timestamp,
+        public_url: &str,
+        version: Version,
+    ) -> Self {
+        let Notification { id, user, content, expires_at, .. } = notification;
+        let base = format!("{public_url}{}", version.path());
+        let resource = Resource {
+            context: format!("{base}/$metadata#users('{}')/notifications/$entity", escaped(user.as_str())),
+            display_time_to_live: content
+                .display_ttl
+                .map(|secs| u64::from(secs).saturating_sub(now.since(received_at).as_millis().div_ceil(1_000) as u64)),
+            // As precise as clients read: milliseconds.
+            expiration_date_time: Timestamp::from_millis(expires_at.micros().div_euclid(1_000)),
+            group_name: content.group_name.as_deref(),
+            id: *id,
+            priority: match content.priority {
+                Priority::None => "None",
+                Priority::High => "High",
+                Priority::Low => "Low",
+            },
+            payload: Payload { visual_content: content.payload.visual.as_ref() },
+        };
+        Self {
+            location: format!("{base}/me/notifications/{id}"),
+            body: serde_json::to_string(&resource).expect("texts and numbers become JSON"),
+        }
+    }
+}
+
+/// A user's name within an OData key: `'` is doubled, and what isn't unreserved in a URL is percent-encoded.
+fn escaped(name: &str) -> String {
+    use std::fmt::Write as _;
+    let mut escaped = String::with_capacity(name.len());
+    for byte in name.replace('\'', "''").bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            escaped.push(char::from(byte));
+        } else {
+            write!(escaped, "%{byte:02X}").expect("a string takes all");
+        }
+    }
+    escaped
+}
+
+impl IntoResponse for Created {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.body));
+        *response.status_mut() = StatusCode::CREATED;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+        headers.insert(HeaderName::from_static("odata-version"), HeaderValue::from_static("4.0"));
+        let location = HeaderValue::try_from(self.location).expect("the URL is checked at start, the rest is a UUID");
+        headers.insert(header::LOCATION, location);
+        response
+    }
+}
+
+const CONTENT_TYPE: &str =
+    "application/json;odata.metadata=minimal;odata.streaming=true;IEEE754Compatible=false;charset=utf-8";
+
+#[cfg(test)]
+mod tests {
+    use herald_core::ids::{AppId, UserId};
+    use herald_core::notification::{Content, Payload};
+    use herald_core::subscription::PlatformSet;
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const RECEIVED: Timestamp = Timestamp::from_secs(1_000);
+
+    fn notification(raw: Option<&str>, visual: Option<Visual>) -> Notification {
+        Notification {
+            id: NotificationId(Uuid::from_u128(7)),
+            app: AppId::new("mail.contoso.com"),
+            user: UserId::new("o'neil@contoso.com"),
+            content: Content {
+                app_notification_id: Some("testRaw".to_owned()),
+                group_name: None,
+                priority: Priority::High,
+                payload: Payload { raw: raw.map(str::to_owned), visual },
+                display_ttl: Some(60),
+                target_policy: PlatformSet::ALL,
+                fallback: None,
+                traceparent: None,
+                tracestate: None,
+            },
+            expires_at: Timestamp::parse_rfc3339("2019-08-30T00:25:55.329123Z").unwrap(),
+        }
+    }
+
+    fn body(notification: &Notification, after_ms: u64) -> (Value, String) {
+        let now = RECEIVED.plus(std::time::Duration::from_millis(after_ms));
+        let created = Created::new(notification, RECEIVED, now, "https://push.example", Version::Beta);
+        (serde_json::from_str(&created.body).unwrap(), created.location)
+    }
+
+    #[test]
+    fn the_answer_is_graphs_own() {
+        let (body, location) = body(&notification(Some("secret"), None), 20);
+        let id = "00000000-0000-0000-0000-000000000007";
+        assert_eq!(location, format!("https://push.example/beta/me/notifications/{id}"));
+        let user = "o%27%27neil%40contoso.com";
+        assert_eq!(
+            body,
+            json!({
+                "@odata.context": format!("https://push.example/beta/$metadata#users('{user}')/notifications/$entity"),
+                "displayTimeToLive": 59, "expirationDateTime": "2019-08-30T00:25:55.329Z", "groupName": null, "id": id,
+                "priority": "High", "payload": {},
+            })
+        );
+    }
+
+    #[test]
+    fn visible_content_is_sent_back_and_no_time_to_live_is_below_zero() {
+        let visual = Visual { title: "T".to_owned(), body: Some("B".to_owned()) };
+        let (body, _) = body(&notification(None, Some(visual)), 90_000);
+        assert_eq!(body["payload"], json!({ "visualContent": { "title": "T", "body": "B" } }));
+        assert_eq!(body["displayTimeToLive"], 0);
+    }
+}

@@ -1,0 +1,50 @@
+//! Identity: from the text after `Authorization: Bearer` to the one who is calling.
+//!
+//! The first step of every request that isn't a receipt by capability. Tokens are JWTs of issuers that the operator names,
+//! each verified by the issuer's own keys; the built-in issuer is one more, whose keys are at hand. Reading order: this
+//! file → [`token`] (taken apart) → [`jwks`] (which key) → [`issuer`] (fetched when) → [`caller`] (who it is).
+//!
+//! Nothing here logs a token or a claim of it, and no refusal quotes one.
+
+pub(crate) mod token;
+pub(crate) mod jwks;
+pub(crate) mod issuer;
+pub(crate) mod caller;
+
+use herald_core::time::Timestamp;
+
+pub use caller::{Caller, Clients, Refused, Rules, SCOPES};
+pub use issuer::{IssuerConfig, IssuerError};
+pub use token::TokenError;
+
+use issuer::Issuer;
+use token::Jwt;
+
+/// All issuers, and whose clients are whose.
+#[derive(Debug, Default)]
+pub struct Identity {
+    issuers: Vec<Issuer>,
+    clients: Clients,
+}
+
+impl Identity {
+    /// Nothing is fetched before a token asks for it.
+    ///
+    /// # Errors
+    /// See [`IssuerError`].
+    pub fn new(issuers: Vec<IssuerConfig>, clients: Clients) -> Result<Self, IssuerError> {
+        Ok(Self { issuers: issuers.into_iter().map(Issuer::new).collect::<Result<_, _>>()?, clients })
+    }
+
+    /// Who bears this token at `now`, the store's time.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub async fn caller(&self, token: &str, now: Timestamp) -> Result<Caller, Refused> {
+        let jwt = Jwt::parse(token)?;
+        let name = jwt.claims.text("iss").ok_or(TokenError::Claim("iss"))?;
+        let issuer = self.issuers.iter().find(|issuer| issuer.name == name).ok_or(TokenError::Issuer)?;
+        issuer.verify(&jwt).await?;
+        caller::of(&jwt.claims, &issuer.rules, &self.clients, now)
+    }
+}

@@ -1,0 +1,11 @@
+//! Graph's notifications API over HTTP, with a real PostgreSQL and an issuer of tokens: what is taken in and how it is
+//! answered ([`posts`]), and every refusal ([`refusals`]).
+
+#![allow(clippy::unwrap_used, reason = "what can't go on in a test fails it")]
+
+#[path = "../issuer/mod.rs"]
+mod issuer;
+mod served;
+
+mod posts;
+mod refusals;

@@ -1,0 +1,224 @@
+//! A gateway that serves two apps, what it has stored, and the requests that are sent to it.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use herald_core::ids::{AppId, DeliveryId, NotificationId, PushToken, Unsid, UserId};
+use herald_core::push::Form;
+use herald_core::request::Limits;
+use herald_core::subscription::{Environment, Platform, TokenKind};
+use herald_gateway::identity::{Clients, Identity, IssuerConfig, Rules};
+use herald_gateway::{Gateway, Graph, Parts, ReceiptKeys};
+use herald_metrics::Metrics;
+use herald_store::{NewDelivery, NewSubscription, PostgresConfig, Resolved, Store, Trace};
+use reqwest::{Client, Method, Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::issuer::{AUDIENCE, Issuer, Key};
+
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);
+pub(crate) const MAIL: &str = "mail.contoso.com";
+pub(crate) const CHAT: &str = "chat.fabrikam.com";
+pub(crate) const ME: &str = "/beta/me/notifications";
+pub(crate) const PUBLIC_URL: &str = "https://push.contoso.com";
+/// What must never come back in a refusal.
+pub(crate) const SECRET: &str = "s3cret";
+
+/// A gateway with two apps that serves until it is dropped.
+pub(crate) struct Served {
+    pub(crate) base: String,
+    pub(crate) client: Client,
+    pub(crate) store: Store,
+    pub(crate) metrics: Metrics,
+    pub(crate) issuer: Issuer,
+    pub(crate) key: Key,
+    pub(crate) stop: CancellationToken,
+    _serving: JoinSet<std::io::Result<()>>,
+}
+
+impl Served {
+    pub(crate) async fn on(database_url: String) -> Result<Self> {
+        let store = Store::connect(PostgresConfig {
+            url: database_url,
+            ca_pem: None,
+            max_connections: 4,
+            statement_timeout: Duration::from_secs(1),
+        })
+        .await?;
+        store.migrate().await?;
+        let key = Key::ec("e");
+        let issuer = Issuer::start_at(store.clock().now(), &[&key]).await;
+        let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+        let gateway = Gateway::new(Parts {
+            metrics: metrics.clone(),
+            store: store.clone(),
+            queue: None,
+            receipt_keys: ReceiptKeys::default(),
+            graph: Some(graph(&issuer)?),
+            draining: CancellationToken::new(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let base = format!("http://{}", listener.local_addr()?);
+        let mut serving = JoinSet::new();
+        serving.spawn(gateway.serve(listener, stop.clone()));
+        Ok(Self { base, client: Client::new(), store, metrics, issuer, key, stop, _serving: serving })
+    }
+
+    /// A phone of a user of an app.
+    pub(crate) async fn phone(&self, app: &str, user: &str) -> Result<Unsid> {
+        let new = NewSubscription {
+            app: AppId::new(app),
+            user: UserId::new(user),
+            platform: Platform::Ios,
+            token_kind: TokenKind::Token,
+            token: PushToken::new(Uuid::now_v7().simple().to_string()),
+            environment: Environment::Production,
+            expires_at: self.store.clock().now().plus(DAY),
+            unsid: None,
+        };
+        Ok(self.store.subscribe(new).await?.id)
+    }
+
+    /// A token of an app's own service.
+    pub(crate) fn of_app(&self, client: &str) -> String {
+        self.key.sign(&self.issuer.app_claims(client))
+    }
+
+    /// A token of anna, as a user of the first app.
+    pub(crate) fn of_anna(&self) -> String {
+        self.key.sign(&self.issuer.claims())
+    }
+
+    pub(crate) async fn send(&self, post: Post) -> Result<Response> {
+        let Post { method, path, token, headers, body } = post;
+        let mut request = self.client.request(method, format!("{}{path}", self.base)).body(body);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        Ok(request.send().await?)
+    }
+
+    /// Posts what must be taken in.
+    pub(crate) async fn created(&self, post: Post) -> Result<Value> {
+        let response = self.send(post).await?;
+        let status = response.status();
+        let body: Value = response.json().await?;
+        ensure!(status == StatusCode::CREATED, "{status}: {body}");
+        Ok(body)
+    }
+
+    /// What is stored of an answer's notification.
+    pub(crate) async fn trace(&self, app: &str, created: &Value) -> Result<Trace> {
+        let id = NotificationId(created["id"].as_str().context("no id")?.parse()?);
+        self.store.trace(&AppId::new(app), id).await?.context("not stored")
+    }
+
+    pub(crate) async fn open(&self) -> Result<(u64, u64)> {
+        Ok((self.store.open_count(&AppId::new(MAIL)).await?, self.store.open_count(&AppId::new(CHAT)).await?))
+    }
+
+    pub(crate) fn metric(&self, series: &str) -> String {
+        let text = self.metrics.render();
+        let value = text.lines().find_map(|line| line.strip_prefix(series)).unwrap_or(" 0");
+        value.trim().to_owned()
+    }
+}
+
+pub(crate) fn graph(issuer: &Issuer) -> Result<Graph> {
+    let clients = Clients::from([("service".to_owned(), AppId::new(MAIL)), ("other".to_owned(), AppId::new(CHAT))]);
+    let rules =
+        Rules { audiences: vec![AUDIENCE.to_owned()], user_claim: "sub".to_owned(), user_prefix: String::new() };
+    let config = IssuerConfig { issuer: issuer.url.clone(), rules, jwks_url: None, ca_pem: None };
+    Ok(Graph {
+        identity: Identity::new(vec![config], clients)?,
+        apps: HashMap::from([
+            (AppId::new(MAIL), Limits::default()),
+            (AppId::new(CHAT), Limits { fallback_delay_secs: (1, 5) }),
+        ]),
+        public_url: PUBLIC_URL.to_owned(),
+        resolve: Arc::new(|_, _, active, _| Resolved {
+            deliveries: active
+                .iter()
+                .map(|subscription| NewDelivery {
+                    id: DeliveryId(Uuid::now_v7()),
+                    unsid: subscription.id,
+                    form: Form::Raw,
+                    fallback_delay: None,
+                })
+                .collect(),
+            events: Vec::new(),
+        }),
+        hints: None,
+    })
+}
+
+/// A request.
+#[derive(Clone)]
+pub(crate) struct Post {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) token: Option<String>,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Post {
+    pub(crate) fn to(path: &str, token: impl Into<Option<String>>, body: &Value) -> Self {
+        let headers = vec![("content-type", "application/json; charset=utf-8".to_owned())];
+        let body = body.to_string().into_bytes();
+        Self { method: Method::POST, path: path.to_owned(), token: token.into(), headers, body }
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+}
+
+/// What Microsoft's own sample posts.
+pub(crate) fn sample() -> Value {
+    json!({
+        "targetHostName": MAIL,
+        "appNotificationId": "testRaw",
+        "payload": { "rawContent": "Hello World!" },
+        "targetPolicy": { "platformTypes": ["windows", "ios", "android"] },
+        "priority": "High",
+        "displayTimeToLive": "60",
+    })
+}
+
+pub(crate) fn changed(path: &str, value: Value) -> Value {
+    let mut body = sample();
+    let (parent, name) = path.rsplit_once('/').unwrap();
+    body.pointer_mut(parent).unwrap()[name] = value;
+    body
+}
+
+pub(crate) fn fallback(secs: u32) -> Value {
+    json!({ "endpointFallback": {
+        "platformTypes": ["iOS"], "fallbackDelayInSeconds": secs, "visualContent": { "title": "T", "body": "B" },
+    }})
+}
+
+pub(crate) fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+    packed.write_all(body).unwrap();
+    packed.finish().unwrap()
+}
