@@ -73,7 +73,7 @@ fn installed(client: &str) -> PathBuf {
 }
 
 /// Gives a client its plan; the answer is a line for each push.
-async fn by(client: &'static str, plan: Value) -> Vec<Value> {
+pub(crate) async fn by(client: &'static str, plan: Value) -> Vec<Value> {
     let work = move || {
         let folder = installed(client);
         let source = Path::new(CLIENTS).join(client);
@@ -85,6 +85,9 @@ async fn by(client: &'static str, plan: Value) -> Vec<Value> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), plan.to_string()).unwrap();
         let mut command = Command::new(program);
+        if let Some(file) = plan["extraCaFile"].as_str() {
+            command.env("NODE_EXTRA_CA_CERTS", file);
+        }
         command.arg(script).current_dir(folder).stdin(Stdio::from(File::open(file.path()).unwrap()));
         let output = run(command, "the client failed");
         let text = String::from_utf8(output.stdout).unwrap();

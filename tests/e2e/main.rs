@@ -35,6 +35,7 @@ mod faults;
 mod graph;
 mod lanes;
 mod malformed;
+mod microsoft;
 mod migrate;
 mod our_fault;
 mod phones;

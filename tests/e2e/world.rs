@@ -363,7 +363,7 @@ impl World {
     }
 
     /// The variables of every process.
-    fn env(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn env(&self) -> Vec<(&'static str, String)> {
         let config = ("HERALD_CONFIG", self.config.display().to_string());
         match &self.place {
             Place::Servers { amqp_url, database_url } => {

@@ -12,22 +12,25 @@
 //! | `GET /readyz` | load balancer | 200, or 503 with what is not ready |
 //! | `GET /metrics` | Prometheus | text format 0.0.4 |
 //!
-//! It never pushes, knows no provider, and never logs a token, a capability, a body or a header. It speaks plain HTTP/1.1: on
-//! an open network it stands behind a proxy that ends TLS.
+//! It never pushes, knows no provider, and never logs a token, a capability, a body or a header. It speaks HTTP/1.1, by TLS if
+//! it is given a certificate; else it stands behind a proxy that ends TLS on an open network.
 //!
 //! Reading order: this file → `receipts` (what phones send) → `commit` (how it is stored) → `keys` → [`identity`], `auth`
-//! (who is calling) → [`graph`] (what app services post) → `body` → `health` → `refusal` → `connections`.
+//! (who is calling) → `tokens` (the built-in issuer) → [`graph`] (what app services post) → `body` → `health` → `refusal` →
+//! `connections` → `tls`.
 
 mod receipts;
 mod commit;
 mod keys;
 pub mod identity;
 mod auth;
+mod tokens;
 pub mod graph;
 mod body;
 mod health;
 mod refusal;
 mod connections;
+mod tls;
 
 use std::io;
 use std::sync::Arc;
@@ -44,11 +47,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use graph::{Graph, Resolve};
 pub use keys::ReceiptKeys;
+pub use tls::{TlsError, TlsFiles};
 
 use commit::{Commits, Committer};
 use connections::Bounded;
 use receipts::Receipts;
 use refusal::Refusal;
+use tls::Secured;
 
 /// The largest body of receipts, in bytes: 1,000 capabilities with their times are about 150 KiB.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -68,6 +73,8 @@ pub struct Parts {
     pub receipt_keys: ReceiptKeys,
     /// For app services that post; none where no issuer of tokens is configured.
     pub graph: Option<Graph>,
+    /// Certificate and key of the listener; none: it speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// Cancelled when the process begins to drain: it is not ready from then on, but still takes what comes.
     pub draining: CancellationToken,
 }
@@ -87,25 +94,26 @@ pub struct Gateway {
     router: Router,
     receipts: Committer<Receipts>,
     posts: Option<graph::Background>,
+    tls: Option<TlsFiles>,
 }
 
 impl Gateway {
     /// Nothing is served yet. Must be called within a tokio runtime.
     pub fn new(parts: Parts) -> Self {
-        let Parts { metrics, store, queue, receipt_keys, graph, draining } = parts;
+        let Parts { metrics, store, queue, receipt_keys, graph, tls, draining } = parts;
         let (commits, receipts) = commit::channel(Receipts { store: store.clone(), metrics: metrics.clone() });
         let (graph, posts) = graph.map(|graph| graph::routes(graph, &store, &metrics)).unzip();
         let shared = Shared { metrics, store, queue, receipt_keys, draining, commits };
-        Self { router: router(Arc::new(shared), graph), receipts, posts }
+        Self { router: router(Arc::new(shared), graph), receipts, posts, tls }
     }
 
     /// Serves until `stop`; then takes no more connections, finishes the answers under way, for 10 s at most, and returns.
     /// No task of its own is left behind.
     ///
     /// # Errors
-    /// If the listener fails for good.
+    /// If the listener fails for good, or the certificate can't be used.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
-        let Self { router, receipts, posts } = self;
+        let Self { router, receipts, posts, tls } = self;
         let committing = async {
             let posting = async {
                 if let Some(posts) = posts {
@@ -121,10 +129,20 @@ impl Gateway {
                 tokio::time::sleep(DRAIN_LIMIT).await;
             }
         };
-        let serving = axum::serve(Bounded::new(listener), router).with_graceful_shutdown(stop.cancelled_owned());
+        let listener = Bounded::new(listener);
+        let serving = async {
+            let stop = stop.cancelled_owned();
+            match tls {
+                Some(files) => {
+                    let listener = Secured::new(listener, files).map_err(io::Error::other)?;
+                    axum::serve(listener, router).with_graceful_shutdown(stop).await
+                }
+                None => axum::serve(listener, router).with_graceful_shutdown(stop).await,
+            }
+        };
         tokio::select! {
             // All answers are out, so nobody waits for a commit any more.
-            served = async { serving.await } => served,
+            served = serving => served,
             // Who has no answer yet gets none, and sends it again.
             () = too_long => Ok(()),
             // Ends only with the last handler, which the router above keeps.

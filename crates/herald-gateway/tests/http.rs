@@ -57,6 +57,7 @@ impl Served {
             queue: None,
             receipt_keys: ReceiptKeys::new([("k1".to_owned(), KEY.to_vec())]),
             graph: None,
+            tls: None,
             draining: draining.clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await?;

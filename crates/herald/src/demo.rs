@@ -31,7 +31,7 @@ use crate::cli::DemoArgs;
 use crate::config::{Config, Input, Needs};
 use crate::connect::Role;
 use crate::failure::Failure;
-use crate::{out, shutdown, simulate, topology, worker};
+use crate::{gateway, out, shutdown, simulate, topology, worker};
 use cast::{APP, CAST, Person};
 use folder::Folder;
 use observe::Observer;
@@ -121,7 +121,7 @@ async fn play(args: &DemoArgs, input: &Input, folder: &Folder, stop: &Cancellati
     let observer = Observer::new(&simulator, parts.store.clone(), parts.metrics.clone(), phones);
     let publisher = parts.queue.publisher();
     let worker_stop = CancellationToken::new();
-    let mut working = pin!(worker::serve(parts, None, listener, worker_stop.clone()));
+    let mut working = pin!(worker::serve(parts, gateway::Beside::default(), listener, worker_stop.clone()));
     let program = std::env::current_exe()?;
     let control_url = simulator.control_url();
     let unset: Vec<&str> = LEADING.into_iter().filter(|name| input.env.contains_key(*name)).collect();

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use herald_core::request::Limits;
-use herald_gateway::{Gateway, Graph, Parts, ReceiptKeys};
+use herald_gateway::{Gateway, Graph, Parts, ReceiptKeys, TlsFiles};
 use herald_metrics::Metrics;
 use herald_queue::Queue;
 use herald_store::Store;
@@ -43,6 +43,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
             queue: None,
             receipt_keys: receipt_keys(&apps),
             graph,
+            tls: config.gateway.tls.clone(),
             draining: stop.clone(),
         };
         let mut beside = JoinSet::new();
@@ -55,6 +56,13 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
     queue.close().await;
     store.close().await;
     Ok(())
+}
+
+/// What a gateway has beside receipts, health and metrics, as it is configured.
+#[derive(Default)]
+pub(crate) struct Beside {
+    pub(crate) graph: Option<Graph>,
+    pub(crate) tls: Option<TlsFiles>,
 }
 
 /// What posting needs, if there is an issuer.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use herald_gateway::{Gateway, Graph, Parts};
+use herald_gateway::{Gateway, Parts};
 use herald_metrics::Metrics;
 use herald_worker::Worker;
 use herald_worker::settings::{Isolate, Producers, Settings};
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Place, credentials};
 use crate::connect::Role;
 use crate::failure::Failure;
+use crate::gateway::Beside;
 use crate::{connect, gateway, shutdown, topology};
 
 /// How much longer than an attempt a piece of isolated work may take: starting a process, connecting, taking, recording.
@@ -42,7 +43,8 @@ pub(crate) async fn until_signal(config: &Config, worker: Worker) -> anyhow::Res
     let listener = listen(config.listen).await?;
     tracing::info!(listen = %config.listen, apps = worker.apps.len(), budget = worker.settings.budget, "worker started");
     let graph = gateway::graph(config, &worker.apps, &worker.metrics, &worker.queue)?;
-    let drained = shutdown::until_signal(|stop| serve(worker, graph, listener, stop)).await?;
+    let beside = Beside { graph, tls: config.gateway.tls.clone() };
+    let drained = shutdown::until_signal(|stop| serve(worker, beside, listener, stop)).await?;
     if drained.failed {
         return Err(Failure::Internal(anyhow::anyhow!("a part of the worker panicked; see above")).into());
     }
@@ -65,7 +67,7 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> 
 /// As [`run`].
 pub(crate) async fn serve(
     worker: Worker,
-    graph: Option<Graph>,
+    beside: Beside,
     listener: TcpListener,
     stop: CancellationToken,
 ) -> anyhow::Result<herald_worker::Drained> {
@@ -75,7 +77,8 @@ pub(crate) async fn serve(
         store: store.clone(),
         queue: Some(queue.clone()),
         receipt_keys: gateway::receipt_keys(&worker.apps),
-        graph,
+        graph: beside.graph,
+        tls: beside.tls,
         draining: stop.clone(),
     });
     let http_stop = CancellationToken::new();

@@ -42,6 +42,7 @@ use herald_store::{NewNotification, Resolved, Store};
 use crate::commit::{self, Commits, Committer};
 use crate::identity::Identity;
 use crate::refusal::Refusal;
+use crate::tokens;
 
 use headers::Ids;
 use hints::Hinter;
@@ -108,7 +109,13 @@ pub(crate) fn routes(graph: Graph, store: &Store, metrics: &Metrics) -> (Router,
             .route(&at("/users/{id}/notifications"), of(post(of_user)))
             .route(&at("/users/{id}/notifications/"), of(post(of_user)));
     }
-    (router.with_state(Arc::new(posting)), Background { committer, hinter })
+    let own = posting.identity.own();
+    let router = router.with_state(Arc::new(posting));
+    let router = match own {
+        Some(own) => router.merge(tokens::routes(own, store)),
+        None => router,
+    };
+    (router, Background { committer, hinter })
 }
 
 /// With an answer for every other method.

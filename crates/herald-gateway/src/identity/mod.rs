@@ -2,7 +2,8 @@
 //!
 //! The first step of every request that isn't a receipt by capability. Tokens are JWTs of issuers that the operator names,
 //! each verified by the issuer's own keys; the built-in issuer is one more, whose keys are at hand. Reading order: this
-//! file → [`token`] (taken apart) → [`jwks`] (which key) → [`issuer`] (fetched when) → [`caller`] (who it is).
+//! file → [`token`] (taken apart) → [`jwks`] (which key) → [`issuer`] (fetched when) → [`caller`] (who it is) → [`own`] (the
+//! built-in issuer).
 //!
 //! Nothing here logs a token or a claim of it, and no refusal quotes one.
 
@@ -10,14 +11,19 @@ pub(crate) mod token;
 pub(crate) mod jwks;
 pub(crate) mod issuer;
 pub(crate) mod caller;
+pub(crate) mod own;
+
+use std::sync::Arc;
 
 use herald_core::time::Timestamp;
 
 pub use caller::{Caller, Clients, Refused, Rules, SCOPES};
 pub use issuer::{IssuerConfig, IssuerError};
+pub use own::{OwnClient, OwnIssuerConfig, OwnKeyError};
 pub use token::TokenError;
 
 use issuer::Issuer;
+use own::OwnIssuer;
 use token::Jwt;
 
 /// All issuers, and whose clients are whose.
@@ -25,6 +31,7 @@ use token::Jwt;
 pub struct Identity {
     issuers: Vec<Issuer>,
     clients: Clients,
+    own: Option<Arc<OwnIssuer>>,
 }
 
 impl Identity {
@@ -33,7 +40,25 @@ impl Identity {
     /// # Errors
     /// See [`IssuerError`].
     pub fn new(issuers: Vec<IssuerConfig>, clients: Clients) -> Result<Self, IssuerError> {
-        Ok(Self { issuers: issuers.into_iter().map(Issuer::new).collect::<Result<_, _>>()?, clients })
+        let issuers = issuers.into_iter().map(Issuer::new).collect::<Result<_, _>>()?;
+        Ok(Self { issuers, clients, own: None })
+    }
+
+    /// The same with the built-in issuer, whose clients are taken besides.
+    ///
+    /// # Errors
+    /// [`IssuerError::OwnKey`].
+    pub fn with_own(mut self, config: OwnIssuerConfig) -> Result<Self, IssuerError> {
+        let (own, rules, keys, clients) = OwnIssuer::new(config)?;
+        self.issuers.push(Issuer::built_in(own.name().to_owned(), rules, keys));
+        self.clients.extend(clients);
+        self.own = Some(Arc::new(own));
+        Ok(self)
+    }
+
+    /// The built-in issuer, if there is one.
+    pub(crate) fn own(&self) -> Option<Arc<OwnIssuer>> {
+        self.own.clone()
     }
 
     /// Who bears this token at `now`, the store's time.

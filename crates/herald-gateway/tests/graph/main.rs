@@ -1,5 +1,5 @@
 //! Graph's notifications API over HTTP, with a real PostgreSQL and an issuer of tokens: what is taken in and how it is
-//! answered ([`posts`]), and every refusal ([`refusals`]).
+//! answered ([`posts`]), every refusal ([`refusals`]), and the built-in issuer behind TLS ([`own`]).
 
 #![allow(clippy::unwrap_used, reason = "what can't go on in a test fails it")]
 
@@ -7,5 +7,6 @@
 mod issuer;
 mod served;
 
+mod own;
 mod posts;
 mod refusals;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,14 @@ use herald_core::ids::{AppId, DeliveryId, NotificationId, PushToken, Unsid, User
 use herald_core::push::Form;
 use herald_core::request::Limits;
 use herald_core::subscription::{Environment, Platform, TokenKind};
-use herald_gateway::identity::{Clients, Identity, IssuerConfig, Rules};
-use herald_gateway::{Gateway, Graph, Parts, ReceiptKeys};
+use herald_gateway::identity::{Clients, Identity, IssuerConfig, OwnClient, OwnIssuerConfig, Rules};
+use herald_gateway::{Gateway, Graph, Parts, ReceiptKeys, TlsFiles};
 use herald_metrics::Metrics;
 use herald_store::{NewDelivery, NewSubscription, PostgresConfig, Resolved, Store, Trace};
-use reqwest::{Client, Method, Response, StatusCode};
+use rcgen::CertifiedKey;
+use reqwest::{Certificate, Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -43,10 +46,30 @@ pub(crate) struct Served {
     pub(crate) key: Key,
     pub(crate) stop: CancellationToken,
     _serving: JoinSet<std::io::Result<()>>,
+    _files: Option<TempDir>,
 }
 
 impl Served {
+    /// By plain HTTP, for the tokens of an issuer elsewhere.
     pub(crate) async fn on(database_url: String) -> Result<Self> {
+        Self::start(database_url, None).await
+    }
+
+    /// By TLS, with the built-in issuer besides.
+    pub(crate) async fn secured(database_url: String) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+        let file = |name: &str, text: String| -> Result<PathBuf> {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text)?;
+            Ok(path)
+        };
+        let cert_file = file("cert.pem", cert.pem())?;
+        let files = TlsFiles { cert_file, key_file: file("key.pem", signing_key.serialize_pem())? };
+        Self::start(database_url, Some((folder, files, cert.pem()))).await
+    }
+
+    async fn start(database_url: String, tls: Option<(TempDir, TlsFiles, String)>) -> Result<Self> {
         let store = Store::connect(PostgresConfig {
             url: database_url,
             ca_pem: None,
@@ -58,19 +81,39 @@ impl Served {
         let key = Key::ec("e");
         let issuer = Issuer::start_at(store.clock().now(), &[&key]).await;
         let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+        let mut graph = graph(&issuer)?;
+        let mut client = Client::builder();
+        let mut scheme = "http://127.0.0.1";
+        if let Some((_, _, cert)) = &tls {
+            graph.identity = graph.identity.with_own(own_issuer())?;
+            client = client.tls_certs_only([Certificate::from_pem(cert.as_bytes())?]);
+            scheme = "https://localhost";
+        }
         let gateway = Gateway::new(Parts {
             metrics: metrics.clone(),
             store: store.clone(),
             queue: None,
             receipt_keys: ReceiptKeys::default(),
-            graph: Some(graph(&issuer)?),
+            graph: Some(graph),
+            tls: tls.as_ref().map(|(_, files, _)| files.clone()),
             draining: CancellationToken::new(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let base = format!("http://{}", listener.local_addr()?);
+        let base = format!("{scheme}:{}", listener.local_addr()?.port());
         let mut serving = JoinSet::new();
         serving.spawn(gateway.serve(listener, stop.clone()));
-        Ok(Self { base, client: Client::new(), store, metrics, issuer, key, stop, _serving: serving })
+        let client = client.build()?;
+        Ok(Self {
+            base,
+            client,
+            store,
+            metrics,
+            issuer,
+            key,
+            stop,
+            _serving: serving,
+            _files: tls.map(|(folder, ..)| folder),
+        })
     }
 
     /// A phone of a user of an app.
@@ -134,6 +177,17 @@ impl Served {
         let value = text.lines().find_map(|line| line.strip_prefix(series)).unwrap_or(" 0");
         value.trim().to_owned()
     }
+}
+
+/// The built-in issuer with a client of the first app.
+fn own_issuer() -> OwnIssuerConfig {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let client = OwnClient {
+        id: "own-service".to_owned(),
+        app: AppId::new(MAIL),
+        secret: "a secret of sixteen or more".to_owned(),
+    };
+    OwnIssuerConfig { url: PUBLIC_URL.to_owned(), key_pem: key.serialize_pem(), clients: vec![client] }
 }
 
 pub(crate) fn graph(issuer: &Issuer) -> Result<Graph> {

@@ -15,7 +15,7 @@ use herald_worker::settings::Fallback;
 use super::check::{existing, within};
 use super::gateway;
 use super::problem::{Problems, did_you_mean};
-use super::raw::{RawApns, RawApp, RawFallback, RawFcm, RawReceiptKey};
+use super::raw::{RawApns, RawApp, RawFallback, RawFcm, RawSecret};
 use super::secret::Secret;
 use super::table::Given;
 use super::{ApnsConfig, AppConfig, FcmConfig, KeyConfig, KeySource, Needs, Place};
@@ -44,6 +44,7 @@ pub(super) fn check(
     let mut apps = Vec::new();
     for mut app in raw {
         let client_ids = gateway::client_ids(app.client_ids.take(), &mut clients, problems);
+        let own_clients = gateway::clients(std::mem::take(&mut app.clients), &mut clients, env, needs, problems);
         let id = id(&app.id, problems);
         if let Some(first) = seen.insert(id.as_str().to_owned(), app.id.value.clone()) {
             let what = format!("is the same app as {first:?}: ids are read in lower case");
@@ -53,7 +54,11 @@ pub(super) fn check(
             let what = "is missing: with more than one app, any producer could publish for this one";
             problems.add(&app.amqp_users_at, what, "give the AMQP logins of its producers: [\"mail-service\"]");
         }
-        apps.extend(one(id, app, env, needs, problems).map(|app| AppConfig { client_ids, ..app }));
+        apps.extend(one(id, app, env, needs, problems).map(|app| AppConfig {
+            client_ids,
+            clients: own_clients,
+            ..app
+        }));
     }
     if apps.is_empty() && needs.serves() && seen.is_empty() {
         let fix = "describe one as [apps.\"mail.contoso.com\"]; see herald.example.toml";
@@ -80,9 +85,20 @@ fn one(id: AppId, raw: RawApp, env: &Env, needs: Needs, problems: &mut Problems)
     // A provider with a problem must not look like one that is not there.
     (has == (apns.is_some(), fcm.is_some())).then_some(())?;
     let amqp_users = raw.amqp_users.map(|given| given.value).unwrap_or_default();
-    let client_ids = Vec::new();
+    let (client_ids, clients) = (Vec::new(), Vec::new());
     let fallback = fallback?;
-    Some(AppConfig { id, amqp_users, client_ids, pushes_per_second, events, apns, fcm, fallback, receipt_keys })
+    Some(AppConfig {
+        id,
+        amqp_users,
+        clients,
+        client_ids,
+        pushes_per_second,
+        events,
+        apns,
+        fcm,
+        fallback,
+        receipt_keys,
+    })
 }
 
 fn id(given: &Given<String>, problems: &mut Problems) -> AppId {
@@ -243,7 +259,7 @@ fn events(given: Option<&Given<Vec<String>>>, problems: &mut Problems) -> TellSe
     set
 }
 
-fn receipt_keys(raw: Vec<RawReceiptKey>, env: &Env, needs: Needs, problems: &mut Problems) -> Vec<KeyConfig> {
+fn receipt_keys(raw: Vec<RawSecret>, env: &Env, needs: Needs, problems: &mut Problems) -> Vec<KeyConfig> {
     let mut keys: Vec<KeyConfig> = Vec::new();
     for raw in raw {
         let at = raw.at.clone();
@@ -262,7 +278,7 @@ fn receipt_keys(raw: Vec<RawReceiptKey>, env: &Env, needs: Needs, problems: &mut
     keys
 }
 
-fn key_source(raw: RawReceiptKey, env: &Env, needs: Needs, problems: &mut Problems) -> Option<KeySource> {
+pub(super) fn key_source(raw: RawSecret, env: &Env, needs: Needs, problems: &mut Problems) -> Option<KeySource> {
     let make = "give secret_file or secret_env; openssl rand -base64 32 makes a secret";
     match (raw.secret_file, raw.secret_env) {
         (Some(given), None) if needs.serves() => {

@@ -1,26 +1,37 @@
-//! `[gateway]`: whose tokens are taken, and where clients reach this.
+//! `[gateway]`: whose tokens are taken, the built-in issuer, the certificate, and where clients reach this.
 //!
 //! Part of the third step. What can be seen without a file is checked always; the certificates of issuers only where HTTP is
 //! served.
 
 use std::path::PathBuf;
 
-use herald_gateway::identity::{Clients, Identity, IssuerConfig, Rules};
+use herald_gateway::TlsFiles;
+use herald_gateway::identity::{Clients, Identity, IssuerConfig, OwnClient, OwnIssuerConfig, Rules};
 
 use super::check::existing;
 use super::problem::Problems;
-use super::raw::{RawGateway, RawIssuer};
+use super::raw::{RawGateway, RawIssuer, RawSecret};
+use super::secret::Secret;
 use super::table::Given;
-use super::{AppConfig, Config, GatewayConfig, IssuerSettings, Needs};
+use super::{AppConfig, Config, GatewayConfig, IssuerSettings, KeyConfig, KeySource, Needs, apps};
 use crate::failure::Failure;
 
 /// `user_claim`: the user's id in OpenID Connect.
 const USER_CLAIM: &str = "sub";
 /// The longest `user_prefix`: a user's id has 256 characters at most, prefix included.
 const MAX_PREFIX_CHARS: usize = 64;
+/// The shortest secret of a client: anybody may guess as often as they like.
+const MIN_SECRET_CHARS: usize = 16;
 
 pub(super) fn check(raw: RawGateway, apps: &[AppConfig], needs: Needs, problems: &mut Problems) -> GatewayConfig {
     let public_url = raw.public_url.map(|given| public_url(&given, problems)).unwrap_or_default();
+    let tls = tls(&raw.at, raw.tls_cert_file, raw.tls_key_file, needs, problems);
+    let signing_key_file =
+        raw.token_issuer.and_then(|(at, key)| signing_key(&at, key, &public_url, (apps, needs), problems));
+    if let Some(client) = apps.iter().find_map(|app| app.clients.first()).filter(|_| signing_key_file.is_none()) {
+        let fix = "describe the issuer as [gateway.token_issuer], or list the client in client_ids of its own issuer";
+        problems.add(&client.at, "could get no token: there is no built-in issuer", fix);
+    }
     let several = raw.issuers.len() > 1;
     let mut issuers: Vec<IssuerSettings> = Vec::new();
     for raw in raw.issuers {
@@ -38,7 +49,81 @@ pub(super) fn check(raw: RawGateway, apps: &[AppConfig], needs: Needs, problems:
         let what = "nobody could post: no app has client_ids, so each of its tokens would be refused";
         problems.add(&first.at, what, "give the client ids of each app's service: [apps.\"…\"] client_ids = [\"…\"]");
     }
-    GatewayConfig { public_url, issuers }
+    GatewayConfig { public_url, issuers, signing_key_file, tls }
+}
+
+fn signing_key(
+    at: &str,
+    given: Option<Given<PathBuf>>,
+    public_url: &str,
+    (apps, needs): (&[AppConfig], Needs),
+    problems: &mut Problems,
+) -> Option<PathBuf> {
+    if public_url.is_empty() {
+        let fix = "set gateway.public_url to the address that clients use: it is the issuer's name";
+        problems.add(at, "has no name", fix);
+    }
+    if apps.iter().all(|app| app.clients.is_empty()) {
+        let fix = "give each service an id and a secret: [[apps.\"…\".clients]]";
+        problems.add(at, "has no clients, so nobody could ask for a token", fix);
+    }
+    let make = "openssl ecparam -name prime256v1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt makes one";
+    match given {
+        Some(given) if needs.serves() => existing(&given, "the issuer's private key (PEM)", problems),
+        Some(given) => Some(given.value),
+        None => {
+            problems.add(format!("{at}.signing_key_file"), "is missing", make);
+            None
+        }
+    }
+}
+
+fn tls(
+    at: &str,
+    cert: Option<Given<PathBuf>>,
+    key: Option<Given<PathBuf>>,
+    needs: Needs,
+    problems: &mut Problems,
+) -> Option<TlsFiles> {
+    let mut file = |given: Given<PathBuf>, what: &str| match needs.serves() {
+        true => existing(&given, what, problems),
+        false => Some(given.value),
+    };
+    match (cert, key) {
+        (None, None) => None,
+        (Some(cert), Some(key)) => {
+            let (cert, key) = (file(cert, "the server's certificate (PEM)"), file(key, "its private key (PEM)"));
+            Some(TlsFiles { cert_file: cert?, key_file: key? })
+        }
+        (cert, _) => {
+            let missing = if cert.is_some() { "tls_key_file" } else { "tls_cert_file" };
+            problems.add(format!("{at}.{missing}"), "is missing", "give both files, or none");
+            None
+        }
+    }
+}
+
+/// The clients of the built-in issuer, which are nobody else's.
+pub(super) fn clients(
+    raw: Vec<RawSecret>,
+    seen: &mut Vec<String>,
+    env: &std::collections::BTreeMap<String, String>,
+    needs: Needs,
+    problems: &mut Problems,
+) -> Vec<KeyConfig> {
+    let mut clients = Vec::new();
+    for raw in raw {
+        let at = raw.at.clone();
+        let Some(id) = raw.id.clone() else {
+            problems.add(format!("{at}.id"), "is missing", "give what the service calls itself: its client_id");
+            continue;
+        };
+        let ids = client_ids(Some(Given { value: vec![id.value], at: id.at }), seen, problems);
+        // Without a secret it is a mistake that is told already, or nothing is served.
+        let source = apps::key_source(raw, env, needs, problems).unwrap_or(KeySource::Value(Secret::new("")));
+        clients.extend(ids.into_iter().map(|id| KeyConfig { at: at.clone(), id, source: source.clone() }));
+    }
+    clients
 }
 
 /// Which apps' clients are whose, with the mistakes in it.
@@ -127,9 +212,18 @@ fn prefix(issuer: &IssuerSettings, others: &[IssuerSettings], problems: &mut Pro
     }
 }
 
-/// Notes what is wrong with the addresses and certificates of issuers. Fetches nothing.
-pub(super) fn check_issuers(issuers: &[IssuerSettings], problems: &mut Problems) {
-    for issuer in issuers {
+/// Notes what is wrong with the files: certificates, keys, secrets. Fetches nothing.
+pub(super) fn check_files(config: &Config, problems: &mut Problems) {
+    if let Some(Err(error)) = config.gateway.tls.as_ref().map(TlsFiles::check) {
+        let fix = "give the certificate's chain and its key, both in PEM";
+        problems.add("gateway.tls_cert_file", error.to_string(), fix);
+    }
+    if let Some(own) = own(config, problems)
+        && let Err(error) = Identity::default().with_own(own)
+    {
+        problems.add("gateway.token_issuer.signing_key_file", error.to_string(), "give another key");
+    }
+    for issuer in &config.gateway.issuers {
         if let Some(config) = of_files(issuer, problems)
             && let Err(error) = Identity::new(vec![config], Clients::new())
         {
@@ -145,15 +239,51 @@ pub(super) fn check_issuers(issuers: &[IssuerSettings], problems: &mut Problems)
 /// [`Failure::Usage`] with all problems: a file changed since the configuration was loaded.
 pub(crate) fn identity(config: &Config) -> Result<Option<Identity>, Failure> {
     let issuers = &config.gateway.issuers;
-    if issuers.is_empty() {
+    if issuers.is_empty() && config.gateway.signing_key_file.is_none() {
         return Ok(None);
     }
     let mut problems = Problems::default();
+    let own = own(config, &mut problems);
     let configs: Vec<Option<IssuerConfig>> = issuers.iter().map(|issuer| of_files(issuer, &mut problems)).collect();
     let clients = config.apps.iter().flat_map(|app| app.client_ids.iter().map(|id| (id.clone(), app.id.clone())));
     let identity = problems.or(configs.into_iter().collect::<Option<Vec<_>>>())?;
     let identity = Identity::new(identity, clients.collect());
-    identity.map(Some).map_err(|error| Failure::Usage(format!("gateway.issuers: {error}")))
+    let identity = identity.and_then(|identity| match own {
+        Some(own) => identity.with_own(own),
+        None => Ok(identity),
+    });
+    identity.map(Some).map_err(|error| Failure::Usage(format!("gateway: {error}")))
+}
+
+/// The built-in issuer, its files read.
+fn own(config: &Config, problems: &mut Problems) -> Option<OwnIssuerConfig> {
+    let file = config.gateway.signing_key_file.as_ref()?;
+    let mut read = |path: &PathBuf, at: &str| match std::fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            problems.add(at, format!("{}: {error}", path.display()), "give a readable text file");
+            None
+        }
+    };
+    let key_pem = read(file, "gateway.token_issuer.signing_key_file");
+    let mut clients = Vec::new();
+    let mut short = Vec::new();
+    for (app, client) in config.apps.iter().flat_map(|app| app.clients.iter().map(move |client| (app, client))) {
+        let secret = match &client.source {
+            KeySource::Value(secret) => Some(secret.expose().to_owned()),
+            KeySource::File(path) => read(path, &client.at).map(|text| text.trim().to_owned()),
+        };
+        let Some(secret) = secret else { continue };
+        if secret.chars().count() < MIN_SECRET_CHARS {
+            short.push(&client.at);
+        }
+        clients.push(OwnClient { id: client.id.clone(), app: app.id.clone(), secret });
+    }
+    for at in short {
+        let what = format!("its secret has fewer than {MIN_SECRET_CHARS} characters");
+        problems.add(at, what, "make one with openssl rand -base64 32");
+    }
+    Some(OwnIssuerConfig { url: config.gateway.public_url.clone(), key_pem: key_pem?, clients })
 }
 
 fn of_files(issuer: &IssuerSettings, problems: &mut Problems) -> Option<IssuerConfig> {

@@ -108,6 +108,10 @@ pub(crate) struct GatewayConfig {
     pub public_url: String,
     /// Whose tokens are taken. Nobody can post without one.
     pub issuers: Vec<IssuerSettings>,
+    /// What the built-in issuer signs with, if there is one; then `public_url` isn't empty.
+    pub signing_key_file: Option<PathBuf>,
+    /// Certificate and key of what listens.
+    pub tls: Option<herald_gateway::TlsFiles>,
 }
 
 /// `[[gateway.issuers]]`
@@ -136,6 +140,8 @@ pub(crate) struct AppConfig {
     pub id: AppId,
     /// AMQP logins that may publish for it; not empty if there are two apps.
     pub amqp_users: Vec<String>,
+    /// Who may ask the built-in issuer for its tokens; their ids are in lower case, and no other app has one of them.
+    pub clients: Vec<KeyConfig>,
     /// What issuers call its services and apps, in lower case; no other app has one of them.
     pub client_ids: Vec<String>,
     /// Through each provider, for this replica.
@@ -186,7 +192,7 @@ pub(crate) struct FcmConfig {
     pub ca_file: Option<PathBuf>,
 }
 
-/// `[[apps."…".receipt_keys]]`
+/// `[[apps."…".receipt_keys]]` or `[[apps."…".clients]]`
 #[derive(Debug, Clone)]
 pub(crate) struct KeyConfig {
     /// Its place, for messages.
@@ -253,7 +259,7 @@ impl Config {
         let config = check::check(raw, input, needs, &mut problems);
         if let Some(config) = config.as_ref().filter(|_| needs.serves()) {
             credentials::check(&config.apps, needs, config.worker.attempt_timeout, &mut problems);
-            gateway::check_issuers(&config.gateway.issuers, &mut problems);
+            gateway::check_files(config, &mut problems);
         }
         problems.or(config)
     }

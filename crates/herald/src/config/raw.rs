@@ -32,7 +32,12 @@ pub(super) struct RawParty {
 
 /// `[gateway]`.
 pub(super) struct RawGateway {
+    pub(super) at: String,
     pub(super) public_url: Option<Given<String>>,
+    pub(super) tls_cert_file: Option<Given<PathBuf>>,
+    pub(super) tls_key_file: Option<Given<PathBuf>>,
+    /// `gateway.token_issuer`, its place and its `signing_key_file`.
+    pub(super) token_issuer: Option<(String, Option<Given<PathBuf>>)>,
     pub(super) issuers: Vec<RawIssuer>,
 }
 
@@ -70,7 +75,8 @@ pub(super) struct RawApp {
     pub(super) apns: Option<RawApns>,
     pub(super) fcm: Option<RawFcm>,
     pub(super) fallback: RawFallback,
-    pub(super) receipt_keys: Vec<RawReceiptKey>,
+    pub(super) receipt_keys: Vec<RawSecret>,
+    pub(super) clients: Vec<RawSecret>,
 }
 
 /// `[apps."…".apns]`.
@@ -101,8 +107,8 @@ pub(super) struct RawFallback {
     pub(super) max_delay_secs: Option<Given<i128>>,
 }
 
-/// `[[apps."…".receipt_keys]]`.
-pub(super) struct RawReceiptKey {
+/// `[[apps."…".receipt_keys]]`, `[[apps."…".clients]]`.
+pub(super) struct RawSecret {
     pub(super) at: String,
     pub(super) id: Option<Given<String>>,
     pub(super) secret_file: Option<Given<PathBuf>>,
@@ -138,11 +144,21 @@ fn party(mut table: Table<'_>, number: &'static str) -> RawParty {
 
 fn gateway(mut table: Table<'_>) -> RawGateway {
     let gateway = RawGateway {
+        at: table.own_place(),
+        tls_cert_file: table.file("tls_cert_file"),
+        tls_key_file: table.file("tls_key_file"),
+        token_issuer: table.optional_table("token_issuer").map(token_issuer),
         public_url: table.text("public_url"),
         issuers: table.list("issuers").into_iter().map(issuer).collect(),
     };
     table.finish();
     gateway
+}
+
+fn token_issuer(mut table: Table<'_>) -> (String, Option<Given<PathBuf>>) {
+    let issuer = (table.own_place(), table.file("signing_key_file"));
+    table.finish();
+    issuer
 }
 
 fn issuer(mut table: Table<'_>) -> RawIssuer {
@@ -184,7 +200,8 @@ fn app(id: String, mut table: Table<'_>) -> RawApp {
         apns: table.optional_table("apns").map(apns),
         fcm: table.optional_table("fcm").map(fcm),
         fallback: fallback(table.table("fallback")),
-        receipt_keys: table.list("receipt_keys").into_iter().map(receipt_key).collect(),
+        receipt_keys: table.list("receipt_keys").into_iter().map(secret).collect(),
+        clients: table.list("clients").into_iter().map(secret).collect(),
     };
     table.finish();
     app
@@ -227,13 +244,13 @@ fn fallback(mut table: Table<'_>) -> RawFallback {
     fallback
 }
 
-fn receipt_key(mut table: Table<'_>) -> RawReceiptKey {
-    let key = RawReceiptKey {
+fn secret(mut table: Table<'_>) -> RawSecret {
+    let secret = RawSecret {
         at: table.own_place(),
         id: table.text("id"),
         secret_file: table.file("secret_file"),
         secret_env: table.text("secret_env"),
     };
     table.finish();
-    key
+    secret
 }

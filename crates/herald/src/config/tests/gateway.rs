@@ -85,3 +85,70 @@ fn who_only_serves_http_needs_no_key_of_a_provider_but_its_own_secrets() {
     folder.file("herald.toml", &with_gateway(issuer));
     assert!(gateway::identity(&load("", &[]).unwrap()).unwrap().is_none(), "without an issuer nobody can post");
 }
+
+/// What a built-in issuer needs beside its key.
+const OWN: &str = "[gateway]\npublic_url = \"https://push.example\"\n[gateway.token_issuer]\nsigning_key_file = \"key.pem\"\n\
+                   [[apps.\"mail.contoso.com\".clients]]\nid = \"Own\"\nsecret_env = \"SECRET\"\n";
+
+fn key_pem() -> String {
+    rcgen::KeyPair::generate().unwrap().serialize_pem()
+}
+
+#[test]
+fn a_built_in_issuer_has_a_name_a_key_and_clients_with_good_secrets() {
+    let servers = [
+        ("HERALD_AMQP_URL", "amqp://a@b/v"),
+        ("HERALD_DATABASE_URL", "postgres://a@b/c"),
+        ("SECRET", "a secret of sixteen or more"),
+    ];
+    let folder = Folder::with(&with_gateway(OWN));
+    folder.file("key.pem", &key_pem());
+    let config = folder.load(Needs::Gateway, &servers).unwrap();
+    assert_eq!(config.apps[0].clients[0].id, "own");
+    assert!(gateway::identity(&config).unwrap().is_some());
+
+    let wrong = |from: &str, to: &str, key: &str, env: &[(&str, &str)], expected: &str| {
+        let folder = Folder::with(&with_gateway(&OWN.replace(from, to)));
+        folder.file("key.pem", key);
+        let problems = folder.load(Needs::Gateway, env).unwrap_err().join("\n");
+        assert!(problems.contains(expected), "{expected}: {problems}");
+        assert!(!problems.contains("short-one"), "{problems}");
+    };
+    let (good, short) = (key_pem(), [servers[0], servers[1], ("SECRET", "short-one")]);
+    wrong("public_url", "# public_url", &good, &servers, "gateway.token_issuer: has no name");
+    wrong(
+        "signing_key_file",
+        "# signing_key_file",
+        &good,
+        &servers,
+        "gateway.token_issuer.signing_key_file: is missing",
+    );
+    wrong("key.pem", "none.pem", &good, &servers, "gateway.token_issuer.signing_key_file: no such file");
+    wrong("", "", "no key", &servers, "signing key is no private key");
+    wrong("", "", &good, &short, "clients[0]: its secret has fewer than 16 characters");
+    wrong("", "", &good, &servers[..2], "the environment variable SECRET is not set");
+    wrong("id = \"Own\"", "id = \"SERVICE\"", &good, &servers, "\"service\" is listed twice");
+    wrong("id = \"Own\"", "", &good, &servers, "clients[0].id: is missing");
+    wrong("[gateway.token_issuer]\nsigning_key_file = \"key.pem\"", "", &good, &servers, "there is no built-in issuer");
+    let clients = "[[apps.\"mail.contoso.com\".clients]]\nid = \"Own\"\nsecret_env = \"SECRET\"";
+    wrong(clients, "", &good, &servers, "gateway.token_issuer: has no clients");
+}
+
+#[test]
+fn a_certificate_comes_with_its_key() {
+    let servers = [("HERALD_AMQP_URL", "amqp://a@b/v"), ("HERALD_DATABASE_URL", "postgres://a@b/c")];
+    let both = "[gateway]\ntls_cert_file = \"cert.pem\"\ntls_key_file = \"key.pem\"\n";
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let with = |lines: &str, key: &str| {
+        let folder = Folder::with(&with_gateway(lines));
+        folder.file("cert.pem", &cert.pem());
+        folder.file("key.pem", key);
+        folder.load(Needs::Gateway, &servers)
+    };
+    assert!(with(both, &signing_key.serialize_pem()).unwrap().gateway.tls.is_some());
+    let problems = with(both, &key_pem()).unwrap_err().join("\n");
+    assert!(problems.contains("gateway.tls_cert_file: the certificate and the key do not fit"), "{problems}");
+    check(&with_gateway("[gateway]\ntls_cert_file = \"cert.pem\""), &["herald.toml: gateway.tls_key_file: is missing"]);
+    check(&with_gateway("[gateway]\ntls_key_file = \"key.pem\""), &["herald.toml: gateway.tls_cert_file: is missing"]);
+}
