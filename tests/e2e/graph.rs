@@ -47,20 +47,20 @@ impl Service {
     }
 }
 
-/// Raw content with a toast after two seconds; whom it is for, the header says.
-fn order() -> Value {
-    let mut body = requests::with_fallback(APP, "nobody", 2);
+/// Raw content with a toast after so long; whom it is for, the header says.
+fn order(fallback_secs: u32) -> Value {
+    let mut body = requests::with_fallback(APP, "nobody", fallback_secs);
     body.as_object_mut().unwrap().remove("target");
     body
 }
 
 /// A phone that is awake gets the raw push and its receipt ends it; one that saves power gets the toast.
 async fn both_are_told(world: &World, service: &Service, gateway: &Worker) {
-    for (user, condition, ends) in [("anna", "awake", "received"), ("bert", "powerSaving", "toasted")] {
+    for (user, condition, secs, ends) in [("anna", "awake", 60, "received"), ("bert", "powerSaving", 2, "toasted")] {
         let unsid = world.phone(user, json!({ "platform": "ios", "condition": condition })).await;
-        let (status, first) = service.post(gateway, unsid, Some("order"), &order()).await;
+        let (status, first) = service.post(gateway, unsid, Some("order"), &order(secs)).await;
         assert_eq!(status, 201, "{first}");
-        let (status, again) = service.post(gateway, unsid, Some("order"), &order()).await;
+        let (status, again) = service.post(gateway, unsid, Some("order"), &order(secs)).await;
         assert_eq!((status, &again["id"]), (201, &first["id"]));
         world.reaches(user, "order", ends).await;
     }
@@ -116,7 +116,7 @@ async fn a_gateway_alone_takes_posts_for_workers_that_come_later_and_hints_at_th
     let mut posted = 0;
     // The first ones may come before the gateway is connected, and then have no hint.
     until("a hint on the dispatch queue", async || {
-        let (status, body) = service.post(&world.workers[0], unsid, None, &order()).await;
+        let (status, body) = service.post(&world.workers[0], unsid, None, &order(2)).await;
         assert_eq!(status, 201, "{body}");
         posted += 1;
         amqp.ready("herald.dispatch.high").await.is_ok_and(|ready| ready > 0)

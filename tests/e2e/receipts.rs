@@ -49,7 +49,7 @@ async fn a_receipt_from_an_upstream_service_cancels_the_toast_of_its_device_and_
     let world = World::of().start().await;
     let first = world.phone_of(APP, "anna", "first", silent()).await;
     world.phone_of(APP, "anna", "second", silent()).await;
-    world.publish("order", &requests::with_fallback(APP, "anna", 3)).await;
+    world.publish("order", &requests::with_fallback(APP, "anna", 10)).await;
     raw_push_to(&world, "first").await;
     raw_push_to(&world, "second").await;
     let id = notification(&world, "anna", "order").await;
@@ -101,7 +101,7 @@ async fn capabilities_acknowledge_one_by_one_or_in_batches_and_forged_ones_nothi
     let users = ["anna", "bert", "cora", "dora"];
     for user in users {
         world.phone(user, silent()).await;
-        world.publish(&format!("order-{user}"), &requests::with_fallback(APP, user, 6)).await;
+        world.publish(&format!("order-{user}"), &requests::with_fallback(APP, user, 12)).await;
     }
     let mut capabilities = Vec::new();
     for user in users {
