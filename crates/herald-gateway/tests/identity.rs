@@ -203,6 +203,29 @@ async fn an_issuer_that_is_away_logs_nobody_out_and_its_first_absence_is_no_faul
 }
 
 #[tokio::test]
+async fn who_goes_away_in_the_midst_of_a_fetch_makes_room_for_no_other() {
+    let key = Key::ec("e");
+    let issuer = Issuer::start_at(NOW, &[&key]).await;
+    let identity = identity(&issuer);
+    let token = key.sign(&issuer.claims());
+    issuer.is_silent(true);
+    let asked = async {
+        while issuer.fetches() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        answer = identity.caller(&token, NOW) => panic!("answered: {answer:?}"),
+        () = asked => {}
+    }
+    issuer.is_silent(false);
+    assert_eq!(identity.caller(&token, NOW).await, refused(TokenError::NoKeys));
+    assert_eq!(issuer.fetches(), 1);
+    later(AFTER_FLOOR).await;
+    assert_eq!(identity.caller(&token, NOW).await, anna());
+}
+
+#[tokio::test]
 async fn a_discovery_document_of_another_issuer_is_not_believed() {
     let key = Key::ec("e");
     let issuer = Issuer::start_at(NOW, &[&key]).await;

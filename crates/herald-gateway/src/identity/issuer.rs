@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::caller::Rules;
+use super::caller::{Clients, Rules};
 use super::jwks::KeySet;
 use super::own::OwnKeyError;
 use super::token::{Jwt, TokenError};
@@ -70,10 +70,12 @@ pub enum IssuerError {
 pub(crate) struct Issuer {
     pub(crate) name: String,
     pub(crate) rules: Rules,
+    /// Whose clients are whose, among those that this issuer may speak of.
+    pub(crate) clients: Arc<Clients>,
     source: Source,
     http: Client,
     keys: RwLock<Option<Arc<KeySet>>>,
-    /// When the last fetch ended. Held by the one that fetches.
+    /// When the last fetch ended, or began if it never did. Held by the one that fetches.
     fetched: Mutex<Option<Fetched>>,
 }
 
@@ -103,7 +105,7 @@ impl Issuer {
     ///
     /// # Errors
     /// See [`IssuerError`].
-    pub(crate) fn new(config: IssuerConfig) -> Result<Self, IssuerError> {
+    pub(crate) fn new(config: IssuerConfig, clients: Arc<Clients>) -> Result<Self, IssuerError> {
         let source = match &config.jwks_url {
             Some(url) => Source::Keys(address(url)?),
             None => {
@@ -122,6 +124,7 @@ impl Issuer {
         Ok(Self {
             name: config.issuer,
             rules: config.rules,
+            clients,
             source,
             http: http.build().map_err(IssuerError::Client)?,
             keys: RwLock::new(None),
@@ -130,9 +133,9 @@ impl Issuer {
     }
 
     /// The built-in issuer, with its keys.
-    pub(crate) fn built_in(name: String, rules: Rules, keys: KeySet) -> Self {
+    pub(crate) fn built_in(name: String, rules: Rules, clients: Arc<Clients>, keys: KeySet) -> Self {
         let keys = RwLock::new(Some(Arc::new(keys)));
-        Self { name, rules, source: Source::Here, http: Client::new(), keys, fetched: Mutex::new(None) }
+        Self { name, rules, clients, source: Source::Here, http: Client::new(), keys, fetched: Mutex::new(None) }
     }
 
     /// Whether this issuer signed the token; fetches the keys if that may help.
@@ -180,6 +183,8 @@ impl Issuer {
                 return;
             }
         }
+        // Noted before: whoever asked may go away in the midst, and that must not lift the floor.
+        *fetched = Some(Fetched { at: Instant::now(), worked: false });
         let worked = match self.fetch().await {
             Ok(keys) => {
                 info!(issuer = self.name, keys = keys.len(), "fetched an issuer's keys");

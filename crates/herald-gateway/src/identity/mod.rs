@@ -26,11 +26,10 @@ use issuer::Issuer;
 use own::OwnIssuer;
 use token::Jwt;
 
-/// All issuers, and whose clients are whose.
+/// All issuers.
 #[derive(Debug, Default)]
 pub struct Identity {
     issuers: Vec<Issuer>,
-    clients: Clients,
     own: Option<Arc<OwnIssuer>>,
 }
 
@@ -40,18 +39,19 @@ impl Identity {
     /// # Errors
     /// See [`IssuerError`].
     pub fn new(issuers: Vec<IssuerConfig>, clients: Clients) -> Result<Self, IssuerError> {
-        let issuers = issuers.into_iter().map(Issuer::new).collect::<Result<_, _>>()?;
-        Ok(Self { issuers, clients, own: None })
+        let clients = Arc::new(clients);
+        let issuers = issuers.into_iter().map(|config| Issuer::new(config, Arc::clone(&clients)));
+        Ok(Self { issuers: issuers.collect::<Result<_, _>>()?, own: None })
     }
 
-    /// The same with the built-in issuer, whose clients are taken besides.
+    /// The same with the built-in issuer. It speaks of its own clients, and no other issuer does: a client id means something
+    /// only with the issuer that gave it.
     ///
     /// # Errors
     /// [`IssuerError::OwnKey`].
     pub fn with_own(mut self, config: OwnIssuerConfig) -> Result<Self, IssuerError> {
         let (own, rules, keys, clients) = OwnIssuer::new(config)?;
-        self.issuers.push(Issuer::built_in(own.name().to_owned(), rules, keys));
-        self.clients.extend(clients);
+        self.issuers.push(Issuer::built_in(own.name().to_owned(), rules, Arc::new(clients), keys));
         self.own = Some(Arc::new(own));
         Ok(self)
     }
@@ -70,6 +70,6 @@ impl Identity {
         let name = jwt.claims.text("iss").ok_or(TokenError::Claim("iss"))?;
         let issuer = self.issuers.iter().find(|issuer| issuer.name == name).ok_or(TokenError::Issuer)?;
         issuer.verify(&jwt).await?;
-        caller::of(&jwt.claims, &issuer.rules, &self.clients, now)
+        caller::of(&jwt.claims, &issuer.rules, &issuer.clients, now)
     }
 }

@@ -40,6 +40,9 @@ async fn a_service_gets_a_token_of_the_built_in_issuer_and_posts_with_it_over_tl
     other["targetHostName"] = crate::served::CHAT.into();
     let refused = served.send(Post::to(ME, token, &other).with("x-uns-id", unsid.to_string())).await.unwrap();
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    // What another issuer calls by the same id is another client.
+    let stranger = Post::to(ME, served.of_app("own-service"), &sample()).with("x-uns-id", unsid.to_string());
+    assert_eq!(served.send(stranger).await.unwrap().status(), StatusCode::FORBIDDEN);
     // Without TLS there is nothing.
     assert!(Client::new().get(served.base.replace("https", "http") + "/healthz").send().await.is_err());
 }

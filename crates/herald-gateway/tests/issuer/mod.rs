@@ -82,6 +82,7 @@ pub(crate) struct Served {
     keys: std::sync::Mutex<Value>,
     pub(crate) named: std::sync::Mutex<String>,
     away: AtomicBool,
+    silent: AtomicBool,
     fetches: AtomicU32,
 }
 
@@ -122,6 +123,11 @@ impl Issuer {
         self.shared.away.store(away, Ordering::SeqCst);
     }
 
+    /// From now on nobody who asks for keys gets an answer.
+    pub(crate) fn is_silent(&self, silent: bool) {
+        self.shared.silent.store(silent, Ordering::SeqCst);
+    }
+
     pub(crate) fn fetches(&self) -> u32 {
         self.shared.fetches.load(Ordering::SeqCst)
     }
@@ -144,6 +150,9 @@ impl Issuer {
 
 async fn serve_keys(State(served): State<Arc<Served>>) -> Response {
     served.fetches.fetch_add(1, Ordering::SeqCst);
+    if served.silent.load(Ordering::SeqCst) {
+        std::future::pending::<()>().await;
+    }
     if served.away.load(Ordering::SeqCst) {
         return (StatusCode::SERVICE_UNAVAILABLE, "<html>away</html>").into_response();
     }

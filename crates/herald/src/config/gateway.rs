@@ -49,7 +49,11 @@ pub(super) fn check(raw: RawGateway, apps: &[AppConfig], needs: Needs, problems:
         let what = "nobody could post: no app has client_ids, so each of its tokens would be refused";
         problems.add(&first.at, what, "give the client ids of each app's service: [apps.\"…\"] client_ids = [\"…\"]");
     }
-    GatewayConfig { public_url, issuers, signing_key_file, tls }
+    if signing_key_file.is_some() && issuers.iter().any(|issuer| issuer.issuer == public_url) {
+        let fix = "keep one of the two, or give the built-in issuer another gateway.public_url";
+        problems.add(format!("{}.token_issuer", raw.at), "has the name of another issuer", fix);
+    }
+    GatewayConfig { at: raw.at, public_url, issuers, signing_key_file, tls }
 }
 
 fn signing_key(
@@ -216,12 +220,12 @@ fn prefix(issuer: &IssuerSettings, others: &[IssuerSettings], problems: &mut Pro
 pub(super) fn check_files(config: &Config, problems: &mut Problems) {
     if let Some(Err(error)) = config.gateway.tls.as_ref().map(TlsFiles::check) {
         let fix = "give the certificate's chain and its key, both in PEM";
-        problems.add("gateway.tls_cert_file", error.to_string(), fix);
+        problems.add(format!("{}.tls_cert_file", config.gateway.at), error.to_string(), fix);
     }
     if let Some(own) = own(config, problems)
         && let Err(error) = Identity::default().with_own(own)
     {
-        problems.add("gateway.token_issuer.signing_key_file", error.to_string(), "give another key");
+        problems.add(signing_key_at(config), error.to_string(), "give another key");
     }
     for issuer in &config.gateway.issuers {
         if let Some(config) = of_files(issuer, problems)
@@ -255,6 +259,10 @@ pub(crate) fn identity(config: &Config) -> Result<Option<Identity>, Failure> {
     identity.map(Some).map_err(|error| Failure::Usage(format!("gateway: {error}")))
 }
 
+fn signing_key_at(config: &Config) -> String {
+    format!("{}.token_issuer.signing_key_file", config.gateway.at)
+}
+
 /// The built-in issuer, its files read.
 fn own(config: &Config, problems: &mut Problems) -> Option<OwnIssuerConfig> {
     let file = config.gateway.signing_key_file.as_ref()?;
@@ -265,7 +273,7 @@ fn own(config: &Config, problems: &mut Problems) -> Option<OwnIssuerConfig> {
             None
         }
     };
-    let key_pem = read(file, "gateway.token_issuer.signing_key_file");
+    let key_pem = read(file, &signing_key_at(config));
     let mut clients = Vec::new();
     let mut short = Vec::new();
     for (app, client) in config.apps.iter().flat_map(|app| app.clients.iter().map(move |client| (app, client))) {

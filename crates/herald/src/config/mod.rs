@@ -104,6 +104,8 @@ pub(crate) struct WorkerSettings {
 /// `[gateway]`
 #[derive(Debug, Clone)]
 pub(crate) struct GatewayConfig {
+    /// Its place, for messages.
+    pub at: String,
     /// Without a slash at the end; empty for none.
     pub public_url: String,
     /// Whose tokens are taken. Nobody can post without one.

@@ -124,12 +124,26 @@ fn a_built_in_issuer_has_a_name_a_key_and_clients_with_good_secrets() {
         "gateway.token_issuer.signing_key_file: is missing",
     );
     wrong("key.pem", "none.pem", &good, &servers, "gateway.token_issuer.signing_key_file: no such file");
-    wrong("", "", "no key", &servers, "signing key is no private key");
+    wrong(
+        "",
+        "",
+        "no key",
+        &servers,
+        "herald.toml: gateway.token_issuer.signing_key_file: the built-in issuer's signing key is no private key",
+    );
     wrong("", "", &good, &short, "clients[0]: its secret has fewer than 16 characters");
     wrong("", "", &good, &servers[..2], "the environment variable SECRET is not set");
     wrong("id = \"Own\"", "id = \"SERVICE\"", &good, &servers, "\"service\" is listed twice");
     wrong("id = \"Own\"", "", &good, &servers, "clients[0].id: is missing");
     wrong("[gateway.token_issuer]\nsigning_key_file = \"key.pem\"", "", &good, &servers, "there is no built-in issuer");
+    let same = "[[gateway.issuers]]\nissuer = \"https://push.example\"\naudiences = [\"a\"]\n";
+    wrong(
+        "[[apps.",
+        &format!("{same}[[apps."),
+        &good,
+        &servers,
+        "gateway.token_issuer: has the name of another issuer",
+    );
     let clients = "[[apps.\"mail.contoso.com\".clients]]\nid = \"Own\"\nsecret_env = \"SECRET\"";
     wrong(clients, "", &good, &servers, "gateway.token_issuer: has no clients");
 }
@@ -148,7 +162,10 @@ fn a_certificate_comes_with_its_key() {
     };
     assert!(with(both, &signing_key.serialize_pem()).unwrap().gateway.tls.is_some());
     let problems = with(both, &key_pem()).unwrap_err().join("\n");
-    assert!(problems.contains("gateway.tls_cert_file: the certificate and the key do not fit"), "{problems}");
+    assert!(
+        problems.contains("herald.toml: gateway.tls_cert_file: the certificate and the key do not fit"),
+        "{problems}"
+    );
     check(&with_gateway("[gateway]\ntls_cert_file = \"cert.pem\""), &["herald.toml: gateway.tls_key_file: is missing"]);
     check(&with_gateway("[gateway]\ntls_key_file = \"key.pem\""), &["herald.toml: gateway.tls_cert_file: is missing"]);
 }
