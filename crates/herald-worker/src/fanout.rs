@@ -15,11 +15,12 @@ use herald_core::request::{Request, body_of};
 use herald_core::subscription::Subscription;
 use herald_core::time::Timestamp;
 use herald_queue::Source;
-use herald_store::{DeadLetter, Expanded, FANOUT_LIMIT, NewNotification, StoreError};
+use herald_store::{ClaimedFanout, DeadLetter, Expanded, FANOUT_LIMIT, NewNotification, StoreError};
 use serde_json::{Map, Value, json};
+use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::clock::Trouble;
@@ -40,34 +41,44 @@ pub(crate) async fn run(way: Arc<Way>, stop: CancellationToken) {
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut trouble = Trouble::default();
+    // Ends with this loop, and its child process with it: what it had is brought back by its claim's hold.
+    let mut alone = JoinSet::new();
     loop {
         tokio::select! {
-            // Between ticks nothing is under way.
+            // Between ticks nothing is under way but what is done alone.
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let result = all_due(&way, &stop).await;
+        let result = all_due(&way, &mut alone, &stop).await;
         trouble.note("fan-outs", &result);
     }
 }
 
 /// All that are due now, however many were scheduled for the same moment.
-async fn all_due(way: &Arc<Way>, stop: &CancellationToken) -> Result<(), StoreError> {
+async fn all_due(way: &Arc<Way>, alone: &mut JoinSet<()>, stop: &CancellationToken) -> Result<(), StoreError> {
     loop {
+        while alone.try_join_next().is_some() {}
         let claimed = way.store.claim_fanout(i64::try_from(CLAIM).unwrap_or(i64::MAX), way.settings.lease).await?;
         let full = claimed.len() == CLAIM;
         let (suspects, sound): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|one| one.claims > DEATHS);
-        in_turn(way, sound.into_iter().map(|one| one.notification).collect(), stop).await?;
-        for suspect in suspects {
-            if stop.is_cancelled() {
-                return Ok(());
-            }
-            if isolation::fanout_kills(way, suspect.notification).await {
-                poison(way, suspect.notification).await?;
-            }
+        // Beside the others, since a child may take most of a minute. Further ones come back after their hold.
+        if !suspects.is_empty() && alone.is_empty() {
+            alone.spawn(one_by_one(Arc::clone(way), suspects));
         }
+        in_turn(way, sound.into_iter().map(|one| one.notification).collect(), stop).await?;
         if !full || stop.is_cancelled() {
             return Ok(());
+        }
+    }
+}
+
+/// Each by a child process of its own.
+async fn one_by_one(way: Arc<Way>, suspects: Vec<ClaimedFanout>) {
+    for ClaimedFanout { notification, .. } in suspects {
+        if isolation::fanout_kills(&way, notification).await
+            && let Err(error) = poison(&way, notification).await
+        {
+            warn!(notification.id = %notification, %error, "a fan-out could not be parked; it comes back");
         }
     }
 }

@@ -102,8 +102,9 @@ impl Watchdog {
             while ended.recv_timeout(pace) == Err(RecvTimeoutError::Timeout) {
                 if let Some(step) = seen.look().first() {
                     error!(step, "a step hangs; the process ends, and what it held comes back");
-                    // Who reads the log may have stopped, and every poll with a line to write waited for that, as this line did.
-                    if seen.look().contains(step) {
+                    // Who reads the log may have stopped, and every poll with a line to write waited for that, as this line
+                    // did: they have until the next look to go on.
+                    if ended.recv_timeout(pace) == Err(RecvTimeoutError::Timeout) && seen.look().contains(step) {
                         std::process::abort();
                     }
                     error!(step, "it goes on after all: the log could not be written for a while");
