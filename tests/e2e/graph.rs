@@ -116,7 +116,7 @@ async fn a_gateway_alone_takes_posts_for_workers_that_come_later_and_hints_at_th
     let mut posted = 0;
     // The first ones may come before the gateway is connected, and then have no hint.
     until("a hint on the dispatch queue", async || {
-        let (status, body) = service.post(&world.workers[0], unsid, None, &order(2)).await;
+        let (status, body) = service.post(&world.workers[0], unsid, None, &order(60)).await;
         assert_eq!(status, 201, "{body}");
         posted += 1;
         amqp.ready("herald.dispatch.high").await.is_ok_and(|ready| ready > 0)
