@@ -16,7 +16,8 @@
 //! it is given a certificate; else it stands behind a proxy that ends TLS on an open network.
 //!
 //! Reading order: this file → `receipts` (what phones send) → `commit` (how it is stored) → `keys` → [`identity`], `auth`
-//! (who is calling) → `tokens` (the built-in issuer) → [`graph`] (what app services post) → `body` → `health` → `refusal` →
+//! (who is calling) → `tokens` (the built-in issuer) → `api` →
+//! [`graph`] (what app services post) → `v1` (Herald's own routes) → `body` → `health` → `refusal` →
 //! `connections` → `tls`.
 
 mod receipts;
@@ -25,7 +26,9 @@ mod keys;
 pub mod identity;
 mod auth;
 mod tokens;
+mod api;
 pub mod graph;
+mod v1;
 mod body;
 mod health;
 mod refusal;
@@ -45,7 +48,7 @@ use herald_store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use graph::{Graph, Resolve};
+pub use api::{ApiParts, AppRules, Resolve};
 pub use keys::ReceiptKeys;
 pub use tls::{TlsError, TlsFiles};
 
@@ -71,8 +74,8 @@ pub struct Parts {
     pub queue: Option<Queue>,
     /// What receipt capabilities are verified with.
     pub receipt_keys: ReceiptKeys,
-    /// For app services that post; none where no issuer of tokens is configured.
-    pub graph: Option<Graph>,
+    /// For those who bring a token; none where no issuer of tokens is configured.
+    pub api: Option<ApiParts>,
     /// Certificate and key of the listener; none: it speaks plain HTTP.
     pub tls: Option<TlsFiles>,
     /// Cancelled when the process begins to drain: it is not ready from then on, but still takes what comes.
@@ -100,11 +103,11 @@ pub struct Gateway {
 impl Gateway {
     /// Nothing is served yet. Must be called within a tokio runtime.
     pub fn new(parts: Parts) -> Self {
-        let Parts { metrics, store, queue, receipt_keys, graph, tls, draining } = parts;
+        let Parts { metrics, store, queue, receipt_keys, api, tls, draining } = parts;
         let (commits, receipts) = commit::channel(Receipts { store: store.clone(), metrics: metrics.clone() });
-        let (graph, posts) = graph.map(|graph| graph::routes(graph, &store, &metrics)).unzip();
+        let (api, posts) = api.map(|api| api::routes(api, &store, &metrics)).unzip();
         let shared = Shared { metrics, store, queue, receipt_keys, draining, commits };
-        Self { router: router(Arc::new(shared), graph), receipts, posts, tls }
+        Self { router: router(Arc::new(shared), api), receipts, posts, tls }
     }
 
     /// Serves until `stop`; then takes no more connections, finishes the answers under way, for 10 s at most, and returns.
@@ -151,7 +154,7 @@ impl Gateway {
     }
 }
 
-fn router(shared: Arc<Shared>, graph: Option<Router>) -> Router {
+fn router(shared: Arc<Shared>, api: Option<Router>) -> Router {
     let own = Router::new()
         .route("/v1/receipts", post(receipts::post))
         .route("/healthz", get(health::live))
@@ -176,8 +179,8 @@ fn router(shared: Arc<Shared>, graph: Option<Router>) -> Router {
             )
         })
         .with_state(shared);
-    match graph {
-        Some(graph) => own.merge(graph),
+    match api {
+        Some(api) => own.merge(api),
         None => own,
     }
 }

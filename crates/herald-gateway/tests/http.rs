@@ -56,7 +56,7 @@ impl Served {
             store: store.clone(),
             queue: None,
             receipt_keys: ReceiptKeys::new([("k1".to_owned(), KEY.to_vec())]),
-            graph: None,
+            api: None,
             tls: None,
             draining: draining.clone(),
         });

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use herald_core::request::Limits;
-use herald_gateway::{Gateway, Graph, Parts, ReceiptKeys, TlsFiles};
+use herald_gateway::{ApiParts, AppRules, Gateway, Parts, ReceiptKeys, TlsFiles};
 use herald_metrics::Metrics;
 use herald_queue::Queue;
 use herald_store::Store;
@@ -32,9 +32,9 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
     let store = connect::ready_store(config, Role::Other).await?.with_teller(herald_worker::teller(&apps));
     let queue = connect::queue(config, "gateway", Role::Other).await?;
     let metrics = Metrics::new();
-    let graph = graph(config, &apps, &metrics, &queue)?;
+    let api = api(config, &apps, &metrics, &queue)?;
     let listener = worker::listen(config.listen).await?;
-    tracing::info!(listen = %config.listen, apps = apps.len(), posts = graph.is_some(), "gateway started");
+    tracing::info!(listen = %config.listen, apps = apps.len(), api = api.is_some(), "gateway started");
     shutdown::until_signal(|stop| async {
         let parts = Parts {
             metrics,
@@ -42,7 +42,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
             // It consumes nothing, and takes posts without the broker: that one says nothing about its readiness.
             queue: None,
             receipt_keys: receipt_keys(&apps),
-            graph,
+            api,
             tls: config.gateway.tls.clone(),
             draining: stop.clone(),
         };
@@ -61,26 +61,32 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
 /// What a gateway has beside receipts, health and metrics, as it is configured.
 #[derive(Default)]
 pub(crate) struct Beside {
-    pub(crate) graph: Option<Graph>,
+    pub(crate) api: Option<ApiParts>,
     pub(crate) tls: Option<TlsFiles>,
 }
 
-/// What posting needs, if there is an issuer.
+/// What the routes need that ask who is calling, if there is an issuer.
 ///
 /// # Errors
 /// [`Failure::Usage`] if a file of an issuer has changed.
-pub(crate) fn graph(config: &Config, apps: &[App], metrics: &Metrics, queue: &Queue) -> Result<Option<Graph>, Failure> {
-    let graph = |identity| Graph {
+pub(crate) fn api(
+    config: &Config,
+    apps: &[App],
+    metrics: &Metrics,
+    queue: &Queue,
+) -> Result<Option<ApiParts>, Failure> {
+    let api = |identity| ApiParts {
         identity,
-        apps: apps
-            .iter()
-            .map(|app| (app.id.clone(), Limits { fallback_delay_secs: app.fallback.delay_secs }))
-            .collect::<HashMap<_, _>>(),
+        apps: apps.iter().map(|app| (app.id.clone(), rules(app))).collect::<HashMap<_, _>>(),
         public_url: config.gateway.public_url.clone(),
         resolve: std::sync::Arc::new(herald_worker::resolver(apps, metrics)),
         hints: Some(queue.clone()),
     };
-    Ok(gateway::identity(config)?.map(graph))
+    Ok(gateway::identity(config)?.map(api))
+}
+
+fn rules(app: &App) -> AppRules {
+    AppRules { limits: Limits { fallback_delay_secs: app.fallback.delay_secs } }
 }
 
 /// What receipts are verified with.

@@ -42,8 +42,8 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
 pub(crate) async fn until_signal(config: &Config, worker: Worker) -> anyhow::Result<()> {
     let listener = listen(config.listen).await?;
     tracing::info!(listen = %config.listen, apps = worker.apps.len(), budget = worker.settings.budget, "worker started");
-    let graph = gateway::graph(config, &worker.apps, &worker.metrics, &worker.queue)?;
-    let beside = Beside { graph, tls: config.gateway.tls.clone() };
+    let api = gateway::api(config, &worker.apps, &worker.metrics, &worker.queue)?;
+    let beside = Beside { api, tls: config.gateway.tls.clone() };
     let drained = shutdown::until_signal(|stop| serve(worker, beside, listener, stop)).await?;
     if drained.failed {
         return Err(Failure::Internal(anyhow::anyhow!("a part of the worker panicked; see above")).into());
@@ -77,7 +77,7 @@ pub(crate) async fn serve(
         store: store.clone(),
         queue: Some(queue.clone()),
         receipt_keys: gateway::receipt_keys(&worker.apps),
-        graph: beside.graph,
+        api: beside.api,
         tls: beside.tls,
         draining: stop.clone(),
     });

@@ -10,9 +10,9 @@ use herald_core::lane::Lane;
 use herald_metrics::{BatchStep, Metrics, RequestResult};
 use herald_store::{Intaken, NewNotification, Store, StoreError};
 
+use crate::api::Resolve;
 use crate::commit::Work;
 
-use super::Resolve;
 use super::hints::Hints;
 
 /// Posts, as they are committed.

@@ -22,7 +22,6 @@ mod intake;
 mod hints;
 mod resource;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -31,47 +30,20 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, post};
-use herald_core::ids::{AppId, UserId};
-use herald_core::request::Limits;
-use herald_core::subscription::Subscription;
-use herald_core::time::Timestamp;
-use herald_metrics::Metrics;
 use herald_queue::Queue;
-use herald_store::{NewNotification, Resolved, Store};
 
+use crate::api::{Api, Resolve};
 use crate::commit::{self, Commits, Committer};
-use crate::identity::Identity;
 use crate::refusal::Refusal;
-use crate::tokens;
 
 use headers::Ids;
 use hints::Hinter;
 use intake::Posts;
 use resource::Version;
 
-/// Which deliveries a notification to these active subscriptions makes: what the worker's intake asks too. Pure and quick.
-pub type Resolve = Arc<dyn Fn(&NewNotification, &UserId, &[Subscription], Timestamp) -> Resolved + Send + Sync>;
-
-/// What posting needs beside the store.
-pub struct Graph {
-    /// Who is calling.
-    pub identity: Identity,
-    /// The apps, each with what its requests may ask for.
-    pub apps: HashMap<AppId, Limits>,
-    /// Where clients reach this, without a slash at the end, as it is put before paths in answers; empty for none.
-    pub public_url: String,
-    /// Which devices get what.
-    pub resolve: Resolve,
-    /// Where hints go, so that a worker takes the work at once and not when its clock finds it.
-    pub hints: Option<Queue>,
-}
-
 /// What the handlers share.
 pub(crate) struct Posting {
-    identity: Identity,
-    apps: HashMap<AppId, Limits>,
-    public_url: String,
-    store: Store,
+    api: Arc<Api>,
     commits: Commits<Posts>,
 }
 
@@ -94,12 +66,11 @@ impl Background {
 }
 
 /// The routes, and what must run beside them.
-pub(crate) fn routes(graph: Graph, store: &Store, metrics: &Metrics) -> (Router, Background) {
-    let Graph { identity, apps, public_url, resolve, hints } = graph;
+pub(crate) fn routes(api: &Arc<Api>, resolve: Resolve, hints: Option<Queue>) -> (Router, Background) {
     let (hints, hinter) = hints::channel(hints);
     let (commits, committer) =
-        commit::channel(Posts { store: store.clone(), metrics: metrics.clone(), resolve, hints });
-    let posting = Posting { identity, apps, public_url, store: store.clone(), commits };
+        commit::channel(Posts { store: api.store.clone(), metrics: api.metrics.clone(), resolve, hints });
+    let posting = Posting { api: Arc::clone(api), commits };
     let mut router = Router::new();
     for version in Version::ALL {
         let at = |path: &str| format!("{}{path}", version.path());
@@ -109,13 +80,7 @@ pub(crate) fn routes(graph: Graph, store: &Store, metrics: &Metrics) -> (Router,
             .route(&at("/users/{id}/notifications"), of(post(of_user)))
             .route(&at("/users/{id}/notifications/"), of(post(of_user)));
     }
-    let own = posting.identity.own();
-    let router = router.with_state(Arc::new(posting));
-    let router = match own {
-        Some(own) => router.merge(tokens::routes(own, store)),
-        None => router,
-    };
-    (router, Background { committer, hinter })
+    (router.with_state(Arc::new(posting)), Background { committer, hinter })
 }
 
 /// With an answer for every other method.
@@ -141,7 +106,7 @@ async fn answer(posting: &Posting, path_user: Option<&str>, request: Request) ->
     let ids = Ids::of(request.headers());
     let mut response = match post::take_in(posting, path_user, request).await {
         Ok(created) => created.into_response(),
-        Err(refusal) => refusal.of(ids.inner(posting.store.clock().now())).into_response(),
+        Err(refusal) => refusal.of(ids.inner(posting.api.store.clock().now())).into_response(),
     };
     ids.put_on(&mut response);
     response
@@ -151,7 +116,7 @@ async fn other_method(State(posting): State<Arc<Posting>>, headers: HeaderMap) -
     let ids = Ids::of(&headers);
     let (code, fix) = ("methodNotAllowed", "POST a notification");
     let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, code, "method", "is not served at this path", fix);
-    let mut response = refusal.of(ids.inner(posting.store.clock().now())).into_response();
+    let mut response = refusal.of(ids.inner(posting.api.store.clock().now())).into_response();
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
     ids.put_on(&mut response);
     response

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tracing::warn;
 use uuid::Uuid;
 
+use crate::api::AppRules;
 use crate::commit::NotCommitted;
 use crate::identity::Caller;
 use crate::refusal::Refusal;
@@ -41,9 +42,9 @@ pub(super) async fn take_in(
     path_user: Option<&str>,
     request: HttpRequest,
 ) -> Result<Created, Refusal> {
-    let clock = posting.store.clock();
+    let clock = posting.api.store.clock();
     let (parts, body) = request.into_parts();
-    let caller = auth::caller(&posting.identity, &parts.headers, clock.now()).await?;
+    let caller = auth::caller(&posting.api.identity, &parts.headers, clock.now()).await?;
     let user = addressee(&caller, path_user)?;
     let head = Head::of(&parts.headers)?;
     let body = head.encoding.decode(body::read(HttpRequest::new(body), MAX_BODY_BYTES).await?, MAX_BODY_BYTES)?;
@@ -51,7 +52,7 @@ pub(super) async fn take_in(
     let request = read(posting, caller.app(), user, &head, &body, received_at)?;
     let (notification, received_at) = store(posting, request, received_at).await?;
     let version = Version::of(parts.uri.path());
-    Ok(Created::new(&notification, received_at, clock.now(), &posting.public_url, version))
+    Ok(Created::new(&notification, received_at, clock.now(), &posting.api.public_url, version))
 }
 
 /// The user that token and path name. None: the request itself must name them.
@@ -85,7 +86,7 @@ fn read(
     body: &[u8],
     now: Timestamp,
 ) -> Result<Request, Refusal> {
-    let Some(limits) = posting.apps.get(app) else {
+    let Some(AppRules { limits, .. }) = posting.api.apps.get(app) else {
         let fix = "ask the operator to configure the app here";
         return Err(Refusal::forbidden("Authorization", "the token is of an app that is not configured here", fix));
     };
@@ -187,7 +188,7 @@ async fn first(posting: &Posting, repeated: &Named) -> Result<Stored, Refusal> {
 }
 
 async fn find(posting: &Posting, repeated: &Named) -> Result<Option<Stored>, StoreError> {
-    let store = &posting.store;
+    let store = &posting.api.store;
     let user = match &repeated.target {
         Target::User(user) => Some(user.clone()),
         Target::Unsid(unsid) => store.subscription(*unsid).await?.map(|known| known.subscription.user),

@@ -14,7 +14,7 @@ use herald_core::push::Form;
 use herald_core::request::Limits;
 use herald_core::subscription::{Environment, Platform, TokenKind};
 use herald_gateway::identity::{Clients, Identity, IssuerConfig, OwnClient, OwnIssuerConfig, Rules};
-use herald_gateway::{Gateway, Graph, Parts, ReceiptKeys, TlsFiles};
+use herald_gateway::{ApiParts, AppRules, Gateway, Parts, ReceiptKeys, TlsFiles};
 use herald_metrics::Metrics;
 use herald_store::{NewDelivery, NewSubscription, PostgresConfig, Resolved, Store, Trace};
 use rcgen::CertifiedKey;
@@ -81,11 +81,11 @@ impl Served {
         let key = Key::ec("e");
         let issuer = Issuer::start_at(store.clock().now(), &[&key]).await;
         let (metrics, stop) = (Metrics::new(), CancellationToken::new());
-        let mut graph = graph(&issuer)?;
+        let mut api = api(&issuer)?;
         let mut client = Client::builder();
         let mut scheme = "http://127.0.0.1";
         if let Some((_, _, cert)) = &tls {
-            graph.identity = graph.identity.with_own(own_issuer())?;
+            api.identity = api.identity.with_own(own_issuer())?;
             client = client.tls_certs_only([Certificate::from_pem(cert.as_bytes())?]);
             scheme = "https://localhost";
         }
@@ -94,7 +94,7 @@ impl Served {
             store: store.clone(),
             queue: None,
             receipt_keys: ReceiptKeys::default(),
-            graph: Some(graph),
+            api: Some(api),
             tls: tls.as_ref().map(|(_, files, _)| files.clone()),
             draining: CancellationToken::new(),
         });
@@ -190,16 +190,16 @@ fn own_issuer() -> OwnIssuerConfig {
     OwnIssuerConfig { url: PUBLIC_URL.to_owned(), key_pem: key.serialize_pem(), clients: vec![client] }
 }
 
-pub(crate) fn graph(issuer: &Issuer) -> Result<Graph> {
+pub(crate) fn api(issuer: &Issuer) -> Result<ApiParts> {
     let clients = Clients::from([("service".to_owned(), AppId::new(MAIL)), ("other".to_owned(), AppId::new(CHAT))]);
     let rules =
         Rules { audiences: vec![AUDIENCE.to_owned()], user_claim: "sub".to_owned(), user_prefix: String::new() };
     let config = IssuerConfig { issuer: issuer.url.clone(), rules, jwks_url: None, ca_pem: None };
-    Ok(Graph {
+    Ok(ApiParts {
         identity: Identity::new(vec![config], clients)?,
         apps: HashMap::from([
-            (AppId::new(MAIL), Limits::default()),
-            (AppId::new(CHAT), Limits { fallback_delay_secs: (1, 5) }),
+            (AppId::new(MAIL), AppRules { limits: Limits::default() }),
+            (AppId::new(CHAT), AppRules { limits: Limits { fallback_delay_secs: (1, 5) } }),
         ]),
         public_url: PUBLIC_URL.to_owned(),
         resolve: Arc::new(|_, _, active, _| Resolved {
