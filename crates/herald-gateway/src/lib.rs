@@ -29,6 +29,7 @@ mod tokens;
 mod api;
 pub mod graph;
 mod v1;
+mod openapi;
 mod body;
 mod health;
 mod refusal;
@@ -157,6 +158,7 @@ impl Gateway {
 fn router(shared: Arc<Shared>, api: Option<Router>) -> Router {
     let own = Router::new()
         .route("/v1/receipts", post(receipts::post))
+        .route("/v1/openapi.json", get(openapi::document))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

@@ -1,0 +1,16 @@
+//! `GET /v1/openapi.json`: what is served here, as an OpenAPI 3.1 document made from the handlers' own annotations.
+//!
+//! Stands beside the way: for those who write clients, and for the test that sends whatever the document allows.
+
+use axum::Json;
+use utoipa::OpenApi;
+
+/// The document.
+#[derive(OpenApi)]
+#[openapi(info(title = "Herald", description = "Push notification delivery."), paths())]
+struct Document;
+
+/// Serves the document.
+pub(crate) async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(Document::openapi())
+}
