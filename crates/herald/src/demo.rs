@@ -9,6 +9,7 @@
 mod cast;
 mod folder;
 mod observe;
+mod post;
 mod screen;
 mod script;
 mod snapshot;
@@ -35,6 +36,7 @@ use crate::{gateway, out, shutdown, simulate, topology, worker};
 use cast::{APP, CAST, Person};
 use folder::Folder;
 use observe::Observer;
+use post::Service;
 use screen::{Facts, Screen};
 use snapshot::Snapshot;
 use timeline::{Line, Mark};
@@ -121,7 +123,9 @@ async fn play(args: &DemoArgs, input: &Input, folder: &Folder, stop: &Cancellati
     let observer = Observer::new(&simulator, parts.store.clone(), parts.metrics.clone(), phones);
     let publisher = parts.queue.publisher();
     let worker_stop = CancellationToken::new();
-    let mut working = pin!(worker::serve(parts, gateway::Beside::default(), listener, worker_stop.clone()));
+    let service = Service::new(folder.path(), &http_url)?;
+    let api = gateway::api(&config, &parts.apps, &parts.metrics, &parts.queue)?;
+    let mut working = pin!(worker::serve(parts, gateway::Beside { api, tls: None }, listener, worker_stop.clone()));
     let program = std::env::current_exe()?;
     let control_url = simulator.control_url();
     let unset: Vec<&str> = LEADING.into_iter().filter(|name| input.env.contains_key(*name)).collect();
@@ -135,7 +139,7 @@ async fn play(args: &DemoArgs, input: &Input, folder: &Folder, stop: &Cancellati
     };
     let mut show = Show { args, screen: Screen::new(args.json), observer, before: Snapshot::default(), start: None };
     let shown = tokio::select! {
-        shown = show.run(&publisher, &facts, stop) => shown,
+        shown = show.run((&publisher, &service), &facts, stop) => shown,
         ended = &mut working => return Err(ended.err().unwrap_or_else(panicked)),
     };
     drop((publisher, show));
@@ -179,8 +183,9 @@ async fn start_simulator(args: &DemoArgs, folder: &Folder, http_url: &str) -> an
 
 /// Writes the `herald.toml` by which this worker and other commands find the files and the providers.
 fn configure(folder: &Folder, simulator: &Simulator, http_url: &str) -> anyhow::Result<PathBuf> {
-    simulate::receipt_key(&folder.path().join(format!("{APP}.receipt-key")))?;
-    let apps = simulate::apps_toml(&[APP.to_owned()], simulator, &[])?;
+    let apps = [APP.to_owned()];
+    simulate::secrets(folder.path(), &apps)?;
+    let apps = format!("{}{}", simulate::gateway_toml(http_url), simulate::apps_toml(&apps, simulator, &[])?);
     let listen = http_url.trim_start_matches("http://");
     let toml = format!(
         "# Written by `herald demo`; `herald send` and others use it as long as the demo runs.\n\
@@ -190,6 +195,9 @@ fn configure(folder: &Folder, simulator: &Simulator, http_url: &str) -> anyhow::
     std::fs::write(&file, toml)?;
     Ok(file)
 }
+
+/// How notifications are sent: published on the queue, and posted over HTTP.
+type Ways<'a> = (&'a Publisher, &'a Service);
 
 /// What is shown, and to where it has come.
 struct Show<'a> {
@@ -201,9 +209,9 @@ struct Show<'a> {
 }
 
 impl Show<'_> {
-    async fn run(&mut self, publisher: &Publisher, facts: &Facts<'_>, stop: &CancellationToken) -> anyhow::Result<()> {
+    async fn run(&mut self, ways: Ways<'_>, facts: &Facts<'_>, stop: &CancellationToken) -> anyhow::Result<()> {
         self.screen.say(&screen::intro(after(self.args), self.screen.paint()))?;
-        self.play_script(publisher, stop).await?;
+        self.play_script(ways, stop).await?;
         if stop.is_cancelled() {
             return if self.args.once { Err(anyhow::anyhow!("ended before the script was done")) } else { Ok(()) };
         }
@@ -228,16 +236,19 @@ impl Show<'_> {
     }
 
     /// Publishes, and follows what comes of it to its end.
-    async fn play_script(&mut self, publisher: &Publisher, stop: &CancellationToken) -> anyhow::Result<()> {
+    async fn play_script(&mut self, (queue, service): Ways<'_>, stop: &CancellationToken) -> anyhow::Result<()> {
         for person in &CAST {
             self.observer.expect(person.name, script::key(person));
         }
         self.before = self.observer.look().await?;
         self.start = self.before.at;
-        script::publish(publisher, after(self.args)).await?;
+        script::send(queue, service, after(self.args)).await?;
         if let Some(at) = self.start {
-            let text = format!("{} requests published, one for each person", CAST.len());
+            let posted: Vec<&str> = CAST.iter().filter(|person| person.over_http).map(|person| person.name).collect();
+            let text = format!("{} requests published, one for each person", CAST.len() - posted.len());
             self.say(&[Line { at, who: "queue".to_owned(), mark: Mark::Step, text }])?;
+            let text = format!("the one for {} posted over HTTP, as to Microsoft Graph: 201", posted.join(" and "));
+            self.say(&[Line { at, who: "http".to_owned(), mark: Mark::Step, text }])?;
         }
         let limit = Instant::now() + after(self.args) + SCRIPT_LIMIT;
         let (mut good_since, mut closed_since) = (None, None);

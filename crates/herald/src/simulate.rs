@@ -17,12 +17,15 @@ use herald_core::receipt::MIN_KEY_BYTES;
 use herald_simulator::{AppSpec, Options, SettingsChange, Simulator, StartError};
 
 use crate::cli::SimulateArgs;
-use crate::config::Input;
+use crate::config::{Input, LISTEN};
 use crate::failure::Failure;
 use crate::{connect, out, shutdown};
 
 /// How the file that we may overwrite begins; without it, it is somebody's own.
 const MARK: &str = "# Written by `herald simulate` at each start; changes are lost.";
+
+/// The key of the built-in issuer of tokens.
+const SIGNING_KEY: &str = "issuer.pem";
 
 /// Logins of producers that are let in without more: RabbitMQ's own first user, and the one of our examples.
 const USUAL_LOGINS: [&str; 2] = ["guest", "herald"];
@@ -47,9 +50,7 @@ pub(crate) async fn run(input: &Input, args: &SimulateArgs) -> anyhow::Result<()
         accept_unknown_tokens: Some(args.accept_unknown_tokens),
         ..SettingsChange::default()
     });
-    for app in &args.apps {
-        receipt_key(&args.dir.join(format!("{app}.receipt-key")))?;
-    }
+    secrets(&args.dir, &args.apps)?;
     let login = input.env.get("HERALD_AMQP_URL").and_then(|url| connect::login_of(url));
     let toml = configuration(&args.apps, &simulator, login.as_deref())?;
     std::fs::write(&file, toml).with_context(|| file.display().to_string())?;
@@ -95,15 +96,26 @@ pub(crate) fn spec(app: &str) -> AppSpec {
     AppSpec { app: app.to_owned(), bundle_id: labels.join("."), project_id: app.replace('.', "-") }
 }
 
-/// Makes the secret of receipt capabilities, if there is none from an earlier start.
-pub(crate) fn receipt_key(path: &Path) -> anyhow::Result<()> {
-    let mut secret = [0; MIN_KEY_BYTES];
-    let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
-    random.fill(&mut secret).map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
+/// Makes what the configuration names beside the simulator's own files, unless it is there from an earlier start: for each
+/// app the secret of its receipt capabilities and that of its service, and the key of the built-in issuer.
+pub(crate) fn secrets(dir: &Path, apps: &[String]) -> anyhow::Result<()> {
+    for app in apps {
+        for kind in ["receipt-key", "client-secret"] {
+            let mut secret = [0; MIN_KEY_BYTES];
+            let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
+            random.fill(&mut secret).map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
+            keep(&dir.join(format!("{app}.{kind}")), &format!("{}\n", STANDARD.encode(secret)))?;
+        }
+    }
+    keep(&dir.join(SIGNING_KEY), &rcgen::KeyPair::generate()?.serialize_pem())
+}
+
+/// Writes a file for this user alone, unless there is one.
+fn keep(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut open = std::fs::OpenOptions::new();
     let opened = open.write(true).create_new(true).mode(0o600).open(path);
     match opened {
-        Ok(mut file) => writeln!(file, "{}", STANDARD.encode(secret)).with_context(|| path.display().to_string()),
+        Ok(mut file) => file.write_all(text.as_bytes()).with_context(|| path.display().to_string()),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error).with_context(|| path.display().to_string()),
     }
@@ -114,9 +126,17 @@ fn configuration(apps: &[String], simulator: &Simulator, login: Option<&str>) ->
     let logins: BTreeMap<&str, ()> = USUAL_LOGINS.into_iter().chain(login).map(|login| (login, ())).collect();
     let logins: Vec<&str> = logins.into_keys().collect();
     let apps = apps_toml(apps, simulator, &logins)?;
+    let gateway = gateway_toml(&format!("http://{LISTEN}"));
     Ok(format!(
-        "{MARK}\n# Broker and store: HERALD_AMQP_URL and HERALD_DATABASE_URL; without them `herald up` works on files beside this one.\n{apps}"
+        "{MARK}\n# Broker and store: HERALD_AMQP_URL and HERALD_DATABASE_URL; without them `herald up` works on files beside this one.\n{gateway}{apps}"
     ))
+}
+
+/// The built-in issuer's part of a `herald.toml` in the simulator's folder, whose clients are the apps themselves.
+pub(crate) fn gateway_toml(public_url: &str) -> String {
+    format!(
+        "\n[gateway]\npublic_url = \"{public_url}\"\n\n[gateway.token_issuer]\nsigning_key_file = \"{SIGNING_KEY}\"\n"
+    )
 }
 
 /// The apps' part of a `herald.toml` in the simulator's folder: `logins` may publish for each of them.
@@ -151,6 +171,11 @@ min_delay_secs = 1
 [[apps."{app}".receipt_keys]]
 id = "k1"
 secret_file = "{app}.receipt-key"
+
+# Who posts over HTTP in the app's name.
+[[apps."{app}".clients]]
+id = "{app}"
+secret_file = "{app}.client-secret"
 "#,
             key_id = keys.apns_key_id,
             team_id = keys.apns_team_id,

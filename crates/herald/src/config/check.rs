@@ -20,7 +20,7 @@ const MAX_CONNECTIONS: u32 = 16;
 /// `embedded.dir`: where the files are if there is neither broker nor store; beside `herald.toml`.
 const DIR: &str = "herald-data";
 /// `http.listen`: metrics and health. Only this machine, until the operator says more.
-const LISTEN: &str = "127.0.0.1:9464";
+pub(crate) const LISTEN: &str = "127.0.0.1:9464";
 /// `worker.budget`: pushes in flight at once. Bounds memory, and what a crash can repeat.
 const BUDGET: u32 = 1000;
 /// `worker.lease_secs`: how long a take may hold a delivery; after a crash its work waits that long.

@@ -27,7 +27,7 @@ use herald_core::subscription::Environment;
 use herald_worker::settings::Fallback;
 
 use crate::failure::Failure;
-pub(crate) use check::{BROKER_EXAMPLE, STORE_EXAMPLE};
+pub(crate) use check::{BROKER_EXAMPLE, LISTEN, STORE_EXAMPLE};
 use problem::Problems;
 pub(crate) use secret::Secret;
 pub(crate) use source::Input;

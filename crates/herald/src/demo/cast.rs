@@ -22,7 +22,9 @@ pub(super) struct Person {
     pub(super) platform: Platform,
     /// What state it is in when the notification comes.
     pub(super) condition: Condition,
-    /// The same, for people.
+    /// Their notification is posted over HTTP; else it is published on the queue.
+    pub(super) over_http: bool,
+    /// The condition, for people.
     pub(super) situation: &'static str,
     /// What they have to see.
     pub(super) expected: Expected,
@@ -49,6 +51,7 @@ pub(super) const CAST: [Person; 5] = [
         name: "anna",
         platform: Platform::Ios,
         condition: Condition::Awake,
+        over_http: false,
         situation: "awake: a silent push runs the app",
         expected: Expected { raw_accepted: 1, receipts: 1, toasts_shown: 0, states: &[State::Received] },
         because: "the app got the raw push and said so",
@@ -57,6 +60,7 @@ pub(super) const CAST: [Person; 5] = [
         name: "ben",
         platform: Platform::Ios,
         condition: Condition::PowerSaving,
+        over_http: false,
         situation: "saving power: silent pushes have to wait",
         expected: Expected { raw_accepted: 1, receipts: 0, toasts_shown: 1, states: &[State::Toasted] },
         because: "saving power: the raw push had to wait",
@@ -65,6 +69,7 @@ pub(super) const CAST: [Person; 5] = [
         name: "carla",
         platform: Platform::Ios,
         condition: Condition::ForceQuit,
+        over_http: false,
         situation: "app closed by hand: silent pushes are thrown away",
         expected: Expected { raw_accepted: 1, receipts: 0, toasts_shown: 1, states: &[State::Toasted] },
         because: "app closed: the raw push was lost",
@@ -73,6 +78,7 @@ pub(super) const CAST: [Person; 5] = [
         name: "dora",
         platform: Platform::Android,
         condition: Condition::Awake,
+        over_http: true,
         situation: "awake: a silent push runs the app",
         // No toast is owed on Android, so its delivery is closed by the provider's acceptance, or by a faster receipt.
         expected: Expected {
@@ -87,6 +93,7 @@ pub(super) const CAST: [Person; 5] = [
         name: "emil",
         platform: Platform::Ios,
         condition: Condition::Uninstalled,
+        over_http: false,
         situation: "app uninstalled, and Herald does not know yet",
         expected: Expected { raw_accepted: 0, receipts: 0, toasts_shown: 0, states: &[State::Gone] },
         because: "no app: APNs refused, token pruned",

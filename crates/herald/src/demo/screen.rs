@@ -154,7 +154,7 @@ pub(super) struct Facts<'a> {
     pub(super) config: &'a Path,
     /// The phones' control interface.
     pub(super) control_url: &'a str,
-    /// Metrics and receipts.
+    /// Posts, receipts and metrics.
     pub(super) http_url: &'a str,
     /// The variables of this process that would lead `herald` elsewhere.
     pub(super) unset: &'a [&'a str],
@@ -181,8 +181,13 @@ pub(super) fn commands(facts: &Facts<'_>, paint: Paint) -> Vec<String> {
     lines.push(format!("  herald send --app {APP} --user ben --raw hello --priority High \\"));
     lines.push(format!("    --fallback-title 'Hello ben' --fallback-after {}", facts.after.as_secs()));
     lines.push(String::new());
-    lines.push("to anna, ben, carla or dora; emil has no phone left to push to. See and change".to_owned());
-    lines.push("what a phone is doing (awake, powerSaving, forceQuit, offline, uninstalled):".to_owned());
+    lines.push("to anna, ben, carla or dora; emil has no phone left to push to. Or post it over".to_owned());
+    lines.push("HTTP, as an app's service did to Microsoft Graph:".to_owned());
+    lines.push(String::new());
+    lines.extend(posting(http_url));
+    lines.push(String::new());
+    lines.push("See and change what a phone is doing (awake, powerSaving, forceQuit, offline,".to_owned());
+    lines.push("uninstalled):".to_owned());
     lines.push(String::new());
     lines.push(format!("  curl -sw '\\n' {control_url}/phones/ben"));
     lines.push(format!("  curl -sw '\\n' -X PATCH {control_url}/phones/ben \\"));
@@ -194,6 +199,21 @@ pub(super) fn commands(facts: &Facts<'_>, paint: Paint) -> Vec<String> {
     lines.push(format!("{}  {http_url}/v1/receipts (the apps on the phones post them)", title("Receipts")));
     lines.push(String::new());
     lines
+}
+
+/// A token, and a post with it, by what every shell has.
+fn posting(http_url: &str) -> Vec<String> {
+    vec![
+        format!("  SECRET=$(cat ${{HERALD_CONFIG%/*}}/{APP}.client-secret)"),
+        format!("  TOKEN=$(curl -s {http_url}/common/oauth2/v2.0/token \\"),
+        format!("    -d grant_type=client_credentials -d client_id={APP} \\"),
+        "    -d scope=https://graph.microsoft.com/.default \\".to_owned(),
+        "    --data-urlencode \"client_secret=$SECRET\" |".to_owned(),
+        "    sed 's/.*\"access_token\":\"//; s/\".*//')".to_owned(),
+        format!("  curl -i {http_url}/beta/users/ben/notifications \\"),
+        "    -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\".to_owned(),
+        format!("    -d '{{\"targetHostName\":\"{APP}\",\"payload\":{{\"rawContent\":\"hello\"}}}}'"),
+    ]
 }
 
 /// As one word of a shell.

@@ -1,4 +1,5 @@
-//! The demo's script: makes the phones, registers them, publishes one request for each person, as a producer does.
+//! The demo's script: makes the phones, registers them, publishes one request for each person as a producer does, or posts it
+//! as an app's service does.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use herald_store::{NewSubscription, Store};
 use serde_json::{Value, json};
 
 use super::cast::{APP, BODY, CAST, Person, TITLE};
+use super::post::Service;
 use crate::connect;
 use crate::failure::Failure;
 
@@ -78,12 +80,16 @@ pub(super) fn key(person: &Person) -> String {
     format!("demo-{}", person.name)
 }
 
-/// Publishes a request for each person; `after`: when the toast is due.
+/// Sends a request for each person; `after`: when the toast is due.
 ///
 /// # Errors
-/// [`Failure::Unavailable`] if the queue does not take them.
-pub(super) async fn publish(publisher: &Publisher, after: Duration) -> anyhow::Result<()> {
-    let requests = CAST.iter().map(|person| Outgoing {
+/// [`Failure::Unavailable`] if the queue does not take them; if the gateway does not.
+pub(super) async fn send(publisher: &Publisher, service: &Service, after: Duration) -> anyhow::Result<()> {
+    let (posted, published): (Vec<&Person>, Vec<&Person>) = CAST.iter().partition(|person| person.over_http);
+    for person in posted {
+        service.post(person.name, key(person), &body(person, after)).await?;
+    }
+    let requests = published.into_iter().map(|person| Outgoing {
         message_id: Some(key(person)),
         kind: Some(KIND.to_owned()),
         ..Outgoing::json(Exchange::Requests, lane_key(Lane::High), body(person, after).to_string())
@@ -95,8 +101,7 @@ pub(super) async fn publish(publisher: &Publisher, after: Duration) -> anyhow::R
 }
 
 fn body(person: &Person, after: Duration) -> Value {
-    json!({
-        "target": { "userId": person.name },
+    let mut body = json!({
         "targetHostName": APP,
         "appNotificationId": "order-1042",
         "priority": "High",
@@ -106,5 +111,10 @@ fn body(person: &Person, after: Duration) -> Value {
             "fallbackDelayInSeconds": after.as_secs(),
             "visualContent": { "title": TITLE, "body": BODY },
         }},
-    })
+    });
+    // Over HTTP the path says it.
+    if !person.over_http {
+        body["target"] = json!({ "userId": person.name });
+    }
+    body
 }
