@@ -15,22 +15,23 @@ use herald_queue::Health;
 use herald_store::Pause;
 use serde::Serialize;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 use crate::Shared;
 
 /// How long the store may take to answer before it counts as away: well below the time-out of a probe and of a scrape.
 const PING_LIMIT: Duration = Duration::from_secs(2);
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Readiness {
+pub(crate) struct Readiness {
     ready: bool,
     not_ready: Vec<NotReady>,
 }
 
 /// One part that can't work now.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct NotReady {
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct NotReady {
     part: &'static str,
     problem: String,
 }
@@ -41,17 +42,25 @@ impl NotReady {
     }
 }
 
-#[derive(Serialize)]
-struct Alive {
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Alive {
     alive: bool,
 }
 
-/// `GET /healthz`
+/// Whether the process can answer at all.
+#[utoipa::path(get, path = "/healthz", tag = "operators", responses((status = 200, description = "It can", body = Alive)))]
 pub(crate) async fn live() -> Response {
     Json(Alive { alive: true }).into_response()
 }
 
-/// `GET /readyz`
+/// Whether work should be sent here.
+#[utoipa::path(
+    get, path = "/readyz", tag = "operators",
+    responses(
+        (status = 200, description = "It should", body = Readiness),
+        (status = 503, description = "It should not, and why", body = Readiness),
+    )
+)]
 pub(crate) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     let mut not_ready = Vec::new();
     if shared.draining.is_cancelled() {
@@ -87,7 +96,11 @@ fn of_queue(health: Health) -> Vec<NotReady> {
     not_ready
 }
 
-/// `GET /metrics`
+/// All metrics, in Prometheus' text format.
+#[utoipa::path(
+    get, path = "/metrics", tag = "operators",
+    responses((status = 200, description = "The metrics", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"))
+)]
 pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     if let Some(queue) = &shared.queue {
         let counters = queue.counters();

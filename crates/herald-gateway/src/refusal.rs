@@ -11,6 +11,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use herald_core::time::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// An answer that is not the one hoped for.
 #[derive(Debug)]
@@ -29,8 +30,9 @@ struct Said {
 }
 
 /// Which request was refused.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Inner {
+    #[schema(value_type = String, format = DateTime)]
     pub(crate) date: Timestamp,
     #[serde(rename = "request-id")]
     pub(crate) request_id: String,
@@ -101,19 +103,25 @@ impl Refusal {
 /// Long enough for a fail-over of the store, short enough for an app that runs in the background for 30 s.
 const RETRY_AFTER_SECS: u32 = 5;
 
-#[derive(Serialize)]
-struct Envelope<'a> {
+/// Every answer that says no.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Envelope<'a> {
     error: Body<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Body<'a> {
+pub(crate) struct Body<'a> {
+    /// For programs; the list is in docs/http.md.
     code: &'a str,
+    /// For people: field, problem and fix in one.
     message: String,
+    /// The place of the mistake, if there is one.
     #[serde(skip_serializing_if = "str::is_empty")]
     field: &'a str,
+    /// What is wrong.
     problem: &'a str,
+    /// What to do about it.
     fix: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     inner_error: Option<&'a Inner>,

@@ -21,12 +21,27 @@ use axum::{Json, Router};
 use herald_store::Store;
 use serde_json::Value;
 use tracing::debug;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::body;
 use crate::identity::own::{MAX_FORM_BYTES, NotGranted, OwnIssuer};
 
-struct Endpoint {
+/// What a client sends. Further fields are ignored.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "for the document alone: the form is read field by field")]
+pub(crate) struct TokenForm {
+    /// `client_credentials`.
+    grant_type: String,
+    /// The service's id; by HTTP Basic instead, if it likes.
+    client_id: Option<String>,
+    /// Its secret; likewise.
+    client_secret: Option<String>,
+    /// For whom the token is; anything.
+    scope: Option<String>,
+}
+
+pub(crate) struct Endpoint {
     issuer: Arc<OwnIssuer>,
     store: Store,
 }
@@ -40,7 +55,18 @@ pub(crate) fn routes(issuer: Arc<OwnIssuer>, store: &Store) -> Router {
         .with_state(Arc::new(Endpoint { issuer, store: store.clone() }))
 }
 
-async fn token(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
+/// Grants a token to an app's service, as Microsoft's endpoint does.
+#[utoipa::path(
+    post, path = "/{tenant}/oauth2/v2.0/token", tag = "tokens",
+    params(("tenant" = String, Path, description = "Any: there is one issuer here")),
+    request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "A token for an hour", body = Object),
+        (status = 400, description = "The form is no good: an error of RFC 6749 §5.2", body = Object),
+        (status = 401, description = "The client is unknown, or its secret is wrong", body = Object),
+    )
+)]
+pub(crate) async fn token(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
     let basic = basic(request.headers());
     let now = endpoint.store.clock().now();
     let id = Uuid::now_v7();
@@ -71,14 +97,34 @@ fn basic(headers: &HeaderMap) -> Option<String> {
     scheme.eq_ignore_ascii_case("basic").then(|| credentials.to_owned())
 }
 
-async fn discovery(State(endpoint): State<Arc<Endpoint>>) -> Json<Value> {
+/// What the built-in issuer offers.
+#[utoipa::path(
+    get, path = "/.well-known/openid-configuration", tag = "tokens",
+    responses((status = 200, description = "The discovery document", body = Object))
+)]
+pub(crate) async fn discovery(State(endpoint): State<Arc<Endpoint>>) -> Json<Value> {
     Json(endpoint.issuer.discovery(None))
 }
 
-async fn tenants_discovery(State(endpoint): State<Arc<Endpoint>>, Path(tenant): Path<String>) -> Json<Value> {
+/// The same for a tenant, which may be any.
+#[utoipa::path(
+    get, path = "/{tenant}/v2.0/.well-known/openid-configuration", tag = "tokens",
+    params(("tenant" = String, Path, description = "Any: there is one issuer here")),
+    responses((status = 200, description = "The discovery document", body = Object))
+)]
+pub(crate) async fn tenants_discovery(
+    State(endpoint): State<Arc<Endpoint>>,
+    Path(tenant): Path<String>,
+) -> Json<Value> {
     Json(endpoint.issuer.discovery(Some(&tenant)))
 }
 
-async fn keys(State(endpoint): State<Arc<Endpoint>>) -> Json<Value> {
+/// The keys that the built-in issuer signs with.
+#[utoipa::path(
+    get, path = "/{tenant}/discovery/v2.0/keys", tag = "tokens",
+    params(("tenant" = String, Path, description = "Any: there is one issuer here")),
+    responses((status = 200, description = "The key set", body = Object))
+)]
+pub(crate) async fn keys(State(endpoint): State<Arc<Endpoint>>) -> Json<Value> {
     Json(endpoint.issuer.jwks().clone())
 }
