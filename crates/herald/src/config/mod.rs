@@ -24,6 +24,7 @@ use std::time::Duration;
 use herald_core::event::TellSet;
 use herald_core::ids::AppId;
 use herald_core::subscription::Environment;
+use herald_gateway::{Rate, RequestLog, ThrottledStatus};
 use herald_worker::settings::Fallback;
 
 use crate::failure::Failure;
@@ -114,6 +115,10 @@ pub(crate) struct GatewayConfig {
     pub signing_key_file: Option<PathBuf>,
     /// Certificate and key of what listens.
     pub tls: Option<herald_gateway::TlsFiles>,
+    /// Which requests are logged.
+    pub request_log: RequestLog,
+    /// What one too many is answered.
+    pub throttled: ThrottledStatus,
 }
 
 /// `[[gateway.issuers]]`
@@ -148,6 +153,8 @@ pub(crate) struct AppConfig {
     pub client_ids: Vec<String>,
     /// Through each provider, for this replica.
     pub pushes_per_second: Option<u32>,
+    /// Over HTTP, in each process.
+    pub request_rate: Option<Rate>,
     /// What producers are told.
     pub events: TellSet,
     /// Its iOS app.
