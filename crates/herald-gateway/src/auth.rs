@@ -25,7 +25,7 @@ pub(crate) async fn caller(api: &Api, headers: &HeaderMap, now: Timestamp) -> Re
     let caller = api.identity.caller(&token, now).await.map_err(|refused| refusal(&refused))?;
     passing::is_of(caller.app());
     api.throttle.admit(caller.app(), &api.metrics)?;
-    if matches!(caller, Caller::User { may: false, .. }) {
+    if !caller.may_reach_notifications() {
         let fix = format!("ask for a token with the scope {}", SCOPES[0]);
         return Err(Refusal::forbidden(
             "Authorization",

@@ -187,7 +187,7 @@ fn file(given: &Given<PathBuf>, what: &str, needs: Needs, problems: &mut Problem
     match needs {
         Needs::Worker | Needs::Up => existing(given, what, problems),
         // A machine that only publishes or manages need not hold the keys.
-        Needs::Servers | Needs::Connections | Needs::Gateway => Some(given.value.clone()),
+        Needs::Servers | Needs::Connections | Needs::Gateway | Needs::Tokens => Some(given.value.clone()),
     }
 }
 

@@ -231,6 +231,8 @@ pub(crate) enum Needs {
     Connections,
     /// Broker and store and what HTTP needs. Providers' key files may be elsewhere.
     Gateway,
+    /// What tells who is calling, and neither broker nor store.
+    Tokens,
     /// Broker and store and everything else: it will push.
     Worker,
     /// Broker and store, or files if neither has a URL, and everything else: it will push.
@@ -243,9 +245,14 @@ impl Needs {
         matches!(self, Self::Worker | Self::Up)
     }
 
-    /// HTTP is served: its secrets and certificates must be there, and broker and store.
+    /// What HTTP needs must be there: its secrets and certificates.
     const fn serves(self) -> bool {
-        self.pushes() || matches!(self, Self::Gateway)
+        self.pushes() || matches!(self, Self::Gateway | Self::Tokens)
+    }
+
+    /// Broker and store must be configured, unless files do.
+    const fn connects(self) -> bool {
+        self.serves() && !matches!(self, Self::Tokens)
     }
 
     /// Files do as well.
