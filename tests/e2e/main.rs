@@ -24,6 +24,7 @@ mod simulator;
 mod world;
 
 mod answers;
+mod check;
 mod cli;
 mod clients;
 mod dead;

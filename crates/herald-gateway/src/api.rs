@@ -15,6 +15,7 @@ use herald_queue::Queue;
 use herald_store::{NewNotification, Resolved, Store};
 
 use crate::identity::Identity;
+use crate::throttle::{Rate, Throttle, ThrottledStatus};
 use crate::{graph, tokens, v1};
 
 /// Which deliveries a notification to these active subscriptions makes: what the worker's intake asks too. Pure and quick.
@@ -32,6 +33,8 @@ pub struct ApiParts {
     pub resolve: Resolve,
     /// Where hints go, so that a worker takes the work at once and not when its clock finds it.
     pub hints: Option<Queue>,
+    /// What a request beyond its app's rate is answered.
+    pub throttled: ThrottledStatus,
 }
 
 /// What an app may do over HTTP.
@@ -39,12 +42,15 @@ pub struct ApiParts {
 pub struct AppRules {
     /// What its requests may ask for.
     pub limits: Limits,
+    /// How many there may be; none: any number.
+    pub rate: Option<Rate>,
 }
 
 /// What the handlers share.
 pub(crate) struct Api {
     pub(crate) identity: Identity,
     pub(crate) apps: HashMap<AppId, AppRules>,
+    pub(crate) throttle: Throttle,
     pub(crate) public_url: String,
     pub(crate) store: Store,
     pub(crate) metrics: Metrics,
@@ -52,9 +58,11 @@ pub(crate) struct Api {
 
 /// The routes, and what must run beside them.
 pub(crate) fn routes(parts: ApiParts, store: &Store, metrics: &Metrics) -> (Router, graph::Background) {
-    let ApiParts { identity, apps, public_url, resolve, hints } = parts;
+    let ApiParts { identity, apps, public_url, resolve, hints, throttled } = parts;
     let own = identity.own();
-    let api = Arc::new(Api { identity, apps, public_url, store: store.clone(), metrics: metrics.clone() });
+    let rates = apps.iter().filter_map(|(app, rules)| Some((app.clone(), rules.rate?)));
+    let throttle = Throttle::new(rates, throttled);
+    let api = Arc::new(Api { identity, apps, throttle, public_url, store: store.clone(), metrics: metrics.clone() });
     let (graph, background) = graph::routes(&api, resolve, hints);
     let router = graph.merge(v1::routes(&api));
     let router = match own {

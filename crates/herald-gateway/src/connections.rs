@@ -1,13 +1,20 @@
-//! How many connections there may be, and how long one may be silent.
+//! How many connections there may be, and how long each may keep its place without being of use.
 //!
-//! Stands below axum's server, which has neither limit: a client that opens connections and says nothing must not take the
-//! file handles that broker, store and providers need. It never looks into what is sent.
+//! Stands below HTTP, and never looks into what is sent: a client that opens connections and says nothing, or its headers
+//! one byte at a time, must not take the file handles that broker, store and providers need. A connection is in one of
+//! three phases, told by whoever serves it ([`crate::serving`]):
+//!
+//! | phase | begins | ends by itself |
+//! | --- | --- | --- |
+//! | head | when it is opened, and with the first byte after a rest | 10 s after that, however many bytes came meanwhile |
+//! | served | when the headers of a request are whole | when nothing came in for 25 s |
+//! | idle | when the answer is ready | after 2 minutes; after 5 s if half of all places are taken |
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,27 +22,33 @@ use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Connections at once; more wait in the system's backlog. A process may have 1,024 files unless told otherwise.
 const MAX_CONNECTIONS: usize = 768;
+/// How long the headers of a request may take: a token of some KiB over a bad mobile network takes a second or two.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// How long nothing may come in: longer than a body and a commit may take together, during which nothing does.
 const SILENCE: Duration = Duration::from_secs(25);
+/// How long a connection may rest between two requests: longer than the 60 s that load balancers keep theirs.
+const IDLE: Duration = Duration::from_secs(120);
+/// The same while places are scarce: phones leave their connections open, and others must get in.
+const IDLE_WHEN_SCARCE: Duration = Duration::from_secs(5);
 
 /// A listener that accepts while there is room.
 pub(crate) struct Bounded {
     listener: TcpListener,
     room: Arc<Semaphore>,
-    silence: Duration,
+    places: usize,
 }
 
 impl Bounded {
     pub(crate) fn new(listener: TcpListener) -> Self {
-        Self::with(listener, MAX_CONNECTIONS, SILENCE)
+        Self::with(listener, MAX_CONNECTIONS)
     }
 
-    fn with(listener: TcpListener, connections: usize, silence: Duration) -> Self {
-        Self { listener, room: Arc::new(Semaphore::new(connections)), silence }
+    fn with(listener: TcpListener, places: usize) -> Self {
+        Self { listener, room: Arc::new(Semaphore::new(places)), places }
     }
 }
 
@@ -46,8 +59,11 @@ impl Listener for Bounded {
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         let permit = Arc::clone(&self.room).acquire_owned().await.expect("the semaphore is never closed");
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        let silent = Box::pin(sleep(self.silence));
-        (Connection { stream, silent, silence: self.silence, waiting: false, _permit: permit }, address)
+        let (room, scarce_below) = (Arc::clone(&self.room), self.places / 2);
+        let until = Instant::now() + HEAD_LIMIT;
+        let phase = Arc::new(Mutex::new(Phase { doing: Doing::Head, until }));
+        let talk = Talk { phase, room, scarce_below };
+        (Connection { stream, talk, over: Box::pin(sleep_until(until)), _permit: permit }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -55,28 +71,93 @@ impl Listener for Bounded {
     }
 }
 
-/// A connection that ends when nothing has come in for too long.
+/// What a connection is doing, as whoever serves it says.
+#[derive(Clone)]
+pub(crate) struct Talk {
+    phase: Arc<Mutex<Phase>>,
+    room: Arc<Semaphore>,
+    scarce_below: usize,
+}
+
+struct Phase {
+    doing: Doing,
+    /// When it ends by itself.
+    until: Instant,
+}
+
+#[derive(PartialEq, Eq)]
+enum Doing {
+    Head,
+    Served,
+    Idle,
+}
+
+impl Talk {
+    /// The headers of a request are whole.
+    pub(crate) fn served(&self) {
+        *self.lock() = Phase { doing: Doing::Served, until: Instant::now() + SILENCE };
+    }
+
+    /// The answer is ready. Who doesn't read it has as long as who says nothing.
+    pub(crate) fn idle(&self) {
+        let scarce = self.room.available_permits() < self.scarce_below;
+        let limit = if scarce { IDLE_WHEN_SCARCE } else { IDLE };
+        *self.lock() = Phase { doing: Doing::Idle, until: Instant::now() + limit };
+    }
+
+    /// Something came in.
+    fn heard(&self) {
+        let mut phase = self.lock();
+        match phase.doing {
+            // Bytes don't buy time.
+            Doing::Head => {}
+            Doing::Served => phase.until = Instant::now() + SILENCE,
+            Doing::Idle => *phase = Phase { doing: Doing::Head, until: Instant::now() + HEAD_LIMIT },
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that whoever serves it can say something about.
+pub(crate) trait Talks {
+    fn talk(&self) -> Talk;
+}
+
+/// A connection that ends when its phase has lasted too long.
 pub(crate) struct Connection {
     stream: TcpStream,
-    silent: Pin<Box<Sleep>>,
-    silence: Duration,
-    /// A read is waiting, and `silent` says until when.
-    waiting: bool,
+    talk: Talk,
+    over: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Talks for Connection {
+    fn talk(&self) -> Talk {
+        self.talk.clone()
+    }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buffer) {
-            self.waiting = false;
+            self.talk.heard();
             return Poll::Ready(read);
         }
-        if !self.waiting {
-            self.waiting = true;
-            let until = Instant::now() + self.silence;
-            self.silent.as_mut().reset(until);
+        // The end may have moved since the timer was set; it is looked at when the timer is over, and here.
+        loop {
+            let until = self.talk.lock().until;
+            if self.over.deadline() != until {
+                self.over.as_mut().reset(until);
+            }
+            match self.over.as_mut().poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(()) if self.talk.lock().until > until => {}
+                Poll::Ready(()) => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            }
         }
-        self.silent.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -112,33 +193,76 @@ mod tests {
 
     use super::*;
 
-    const SHORT: Duration = Duration::from_millis(50);
-    const NEVER: Duration = Duration::from_secs(3_600);
-
-    async fn bounded(connections: usize, silence: Duration) -> (Bounded, SocketAddr) {
+    /// A served connection and its client; and the listener, since places are its.
+    async fn pair(places: usize) -> (Bounded, Connection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        (Bounded::with(listener, connections, silence), address)
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut listener = Bounded::with(listener, places);
+        let (served, _) = listener.accept().await;
+        (listener, served, client)
     }
 
-    #[tokio::test]
-    async fn a_silent_connection_ends_and_a_talking_one_is_read() {
-        let (mut listener, address) = bounded(2, SHORT).await;
-        let mut talking = TcpStream::connect(address).await.unwrap();
-        let (mut served, _) = listener.accept().await;
-        talking.write_all(b"hello").await.unwrap();
-        let mut word = [0; 5];
-        served.read_exact(&mut word).await.unwrap();
-        assert_eq!(&word, b"hello");
-        assert_eq!(served.read(&mut word).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    /// After how many seconds a read of what never comes ends. The clock is paused: it moves on when all wait.
+    async fn ends_after(served: &mut Connection) -> u64 {
+        let begun = Instant::now();
+        assert_eq!(served.read(&mut [0; 8]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        begun.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_phase_has_an_end_of_its_own() {
+        let (_listener, mut served, _client) = pair(100).await;
+        assert_eq!(ends_after(&mut served).await, 10, "no headers");
+        served.talk.served();
+        assert_eq!(ends_after(&mut served).await, 25, "no body");
+        served.talk.idle();
+        assert_eq!(ends_after(&mut served).await, 120, "no further request");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_moves_with_the_phase_while_a_read_waits() {
+        let (_listener, mut served, _client) = pair(100).await;
+        let talk = served.talk();
+        let phases = async {
+            tokio::time::advance(Duration::from_secs(9)).await;
+            talk.served();
+            tokio::time::advance(Duration::from_secs(24)).await;
+            talk.idle();
+        };
+        let (ended, ()) = tokio::join!(ends_after(&mut served), phases);
+        assert_eq!(ended, 9 + 24 + 120);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_buy_no_time_for_headers_and_end_a_rest() {
+        let (_listener, mut served, mut client) = pair(100).await;
+        served.talk.idle();
+        let mut byte = [0; 1];
+        for _ in 0..9 {
+            client.write_all(b"x").await.unwrap();
+            served.stream.readable().await.unwrap();
+            served.read_exact(&mut byte).await.unwrap();
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(ends_after(&mut served).await, 1, "10 s after the first byte");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rest_is_short_while_places_are_scarce() {
+        let (_listener, mut served, _client) = pair(2).await;
+        served.talk.idle();
+        assert_eq!(ends_after(&mut served).await, 120, "one of two is free");
+        let (_listener, mut served, _client) = pair(3).await;
+        let more = Arc::clone(&served.talk.room).acquire_many_owned(2).await.unwrap();
+        served.talk.idle();
+        drop(more);
+        assert_eq!(ends_after(&mut served).await, 5);
     }
 
     #[tokio::test]
     async fn a_connection_waits_until_another_one_ends() {
-        let (mut listener, address) = bounded(1, NEVER).await;
-        let _first = TcpStream::connect(address).await.unwrap();
-        let _second = TcpStream::connect(address).await.unwrap();
-        let (served, _) = listener.accept().await;
+        let (mut listener, served, _first) = pair(1).await;
+        let _second = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         assert_eq!(listener.room.available_permits(), 0, "there is no room for the second");
         let (accepted, ()) = tokio::join!(listener.accept(), async move { drop(served) });
         assert!(accepted.0.stream.peer_addr().is_ok());

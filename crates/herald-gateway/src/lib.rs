@@ -15,16 +15,19 @@
 //! It never pushes, knows no provider, and never logs a token, a capability, a body or a header. It speaks HTTP/1.1, by TLS if
 //! it is given a certificate; else it stands behind a proxy that ends TLS on an open network.
 //!
-//! Reading order: this file → `receipts` (what phones send) → `commit` (how it is stored) → `keys` → [`identity`], `auth`
-//! (who is calling) → `tokens` (the built-in issuer) → `api` →
+//! Reading order: this file → `serving` (a connection's way) → `passing` (every request's way) → `receipts` (what phones send) → `commit` (how it is stored) → `keys` → [`identity`], `auth`
+//! (who is calling) → `throttle` (how often) → `tokens` (the built-in issuer) → `api` →
 //! [`graph`] (what app services post) → `v1` (Herald's own routes) → `body` → `health` → `refusal` →
-//! `connections` → `tls`.
+//! `request_ids` → `connections` → `tls`.
 
+mod serving;
+mod passing;
 mod receipts;
 mod commit;
 mod keys;
 pub mod identity;
 mod auth;
+mod throttle;
 mod tokens;
 mod api;
 pub mod graph;
@@ -33,6 +36,7 @@ mod openapi;
 mod body;
 mod health;
 mod refusal;
+mod request_ids;
 mod connections;
 mod tls;
 
@@ -40,9 +44,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use axum::{Router, middleware};
 use herald_metrics::Metrics;
 use herald_queue::Queue;
 use herald_store::Store;
@@ -51,10 +55,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use api::{ApiParts, AppRules, Resolve};
 pub use keys::ReceiptKeys;
+pub use passing::RequestLog;
+pub use throttle::{Rate, ThrottledStatus};
 pub use tls::{TlsError, TlsFiles};
 
 use commit::{Commits, Committer};
 use connections::Bounded;
+use passing::Passing;
 use receipts::Receipts;
 use refusal::Refusal;
 use tls::Secured;
@@ -79,6 +86,8 @@ pub struct Parts {
     pub api: Option<ApiParts>,
     /// Certificate and key of the listener; none: it speaks plain HTTP.
     pub tls: Option<TlsFiles>,
+    /// Which requests get a line in the log.
+    pub request_log: RequestLog,
     /// Cancelled when the process begins to drain: it is not ready from then on, but still takes what comes.
     pub draining: CancellationToken,
 }
@@ -104,18 +113,21 @@ pub struct Gateway {
 impl Gateway {
     /// Nothing is served yet. Must be called within a tokio runtime.
     pub fn new(parts: Parts) -> Self {
-        let Parts { metrics, store, queue, receipt_keys, api, tls, draining } = parts;
+        let Parts { metrics, store, queue, receipt_keys, api, tls, request_log: log, draining } = parts;
+        let passing = Passing { metrics: metrics.clone(), store: store.clone(), log, tls: tls.is_some() };
         let (commits, receipts) = commit::channel(Receipts { store: store.clone(), metrics: metrics.clone() });
         let (api, posts) = api.map(|api| api::routes(api, &store, &metrics)).unzip();
         let shared = Shared { metrics, store, queue, receipt_keys, draining, commits };
-        Self { router: router(Arc::new(shared), api), receipts, posts, tls }
+        let router = router(Arc::new(shared), api);
+        let router = router.layer(middleware::from_fn_with_state(Arc::new(passing), passing::through));
+        Self { router, receipts, posts, tls }
     }
 
     /// Serves until `stop`; then takes no more connections, finishes the answers under way, for 10 s at most, and returns.
     /// No task of its own is left behind.
     ///
     /// # Errors
-    /// If the listener fails for good, or the certificate can't be used.
+    /// If the certificate can't be used.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
         let Self { router, receipts, posts, tls } = self;
         let committing = async {
@@ -135,14 +147,13 @@ impl Gateway {
         };
         let listener = Bounded::new(listener);
         let serving = async {
-            let stop = stop.cancelled_owned();
             match tls {
                 Some(files) => {
-                    let listener = Secured::new(listener, files).map_err(io::Error::other)?;
-                    axum::serve(listener, router).with_graceful_shutdown(stop).await
+                    serving::serve(Secured::new(listener, files).map_err(io::Error::other)?, router, stop).await
                 }
-                None => axum::serve(listener, router).with_graceful_shutdown(stop).await,
+                None => serving::serve(listener, router, stop).await,
             }
+            Ok(())
         };
         tokio::select! {
             // All answers are out, so nobody waits for a commit any more.

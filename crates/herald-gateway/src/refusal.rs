@@ -93,6 +93,14 @@ impl Refusal {
         refusal
     }
 
+    /// A 429, or what is said in its place: nothing of it was looked at, and the same request may be sent after `secs`.
+    pub(crate) fn throttled(status: StatusCode, secs: u32) -> Self {
+        let (problem, fix) = ("the app sends more than it may", "send it again after Retry-After");
+        let mut refusal = Self::new(status, "tooManyRequests", "", problem, fix);
+        refusal.0.retry_after_secs = Some(secs);
+        refusal
+    }
+
     /// The same, with the ids of the request that it answers.
     pub(crate) fn of(mut self, inner: Inner) -> Self {
         self.0.inner = Some(inner);

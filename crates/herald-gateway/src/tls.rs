@@ -1,6 +1,6 @@
 //! TLS with a certificate of the operator's own, read again when its files change.
 //!
-//! Stands between the bounded listener and axum's server. Handshakes run beside each other, so that a client that stalls in
+//! Stands between the bounded listener and what serves HTTP. Handshakes run beside each other, so that a client that stalls in
 //! one holds up nobody; each holds a place of the bounded listener meanwhile. A certificate that can't be read when it was
 //! renewed leaves the old one in use, with a line in the log.
 
@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
-use crate::connections::{Bounded, Connection};
+use crate::connections::{Bounded, Connection, Talk, Talks};
 
 /// How long a handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -92,6 +92,12 @@ impl TlsFiles {
     /// When each was changed last; a file that isn't there now has no time.
     fn changed(&self) -> [Option<SystemTime>; 2] {
         [&self.cert_file, &self.key_file].map(|path| std::fs::metadata(path).and_then(|file| file.modified()).ok())
+    }
+}
+
+impl Talks for TlsStream<Connection> {
+    fn talk(&self) -> Talk {
+        self.get_ref().0.talk()
     }
 }
 

@@ -74,7 +74,7 @@ pub(crate) async fn token(State(endpoint): State<Arc<Endpoint>>, request: Reques
         Ok(form) => endpoint.issuer.grant(&form, basic.as_deref(), now, id),
         Err(_) => Err(NotGranted::Request("the form could not be read, or is too long")),
     };
-    let mut response = match granted {
+    match granted {
         Ok(granted) => Json(granted).into_response(),
         Err(refused) => {
             debug!(?refused, trace_id = %id, "no token was granted");
@@ -86,10 +86,7 @@ pub(crate) async fn token(State(endpoint): State<Arc<Endpoint>>, request: Reques
             }
             response
         }
-    };
-    // RFC 6749 §5.1.
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    }
 }
 
 fn basic(headers: &HeaderMap) -> Option<String> {

@@ -11,7 +11,7 @@ use herald_core::push::Form;
 use herald_core::receipt;
 use herald_core::request::{Request, Target};
 use herald_core::subscription::{Environment, Platform, PlatformSet, Provider, TokenKind};
-use herald_gateway::{Gateway, Parts, ReceiptKeys};
+use herald_gateway::{Gateway, Parts, ReceiptKeys, RequestLog};
 use herald_harness::{PrivatePostgres, database, wait};
 use herald_metrics::Metrics;
 use herald_store::{Intaken, NewDelivery, NewNotification, NewSubscription, PostgresConfig, Resolved, Store};
@@ -58,6 +58,7 @@ impl Served {
             receipt_keys: ReceiptKeys::new([("k1".to_owned(), KEY.to_vec())]),
             api: None,
             tls: None,
+            request_log: RequestLog::default(),
             draining: draining.clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await?;

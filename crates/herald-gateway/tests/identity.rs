@@ -2,6 +2,7 @@
 
 mod issuer;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use herald_core::ids::{AppId, UserId};
 use herald_core::time::Timestamp;
-use herald_gateway::identity::{Caller, Clients, Identity, IssuerConfig, Refused, Rules, TokenError};
+use herald_gateway::identity::{Caller, Clients, Identity, IssuerConfig, Refused, Rules, SCOPES, TokenError};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use issuer::{AUDIENCE, Issuer, Key};
+use issuer::{AUDIENCE, Issuer, Key, SCOPE};
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 /// The floor between two fetches, and a little more.
@@ -137,6 +138,7 @@ async fn each_of_a_hostile_set_is_refused_for_its_own_reason() {
         (key.sign(&issuer.with("azp", json!("somebody"))), Some(Refused::Client)),
     ];
     assert_eq!(identity.caller(&good, NOW).await, anna());
+    let mut fixes: HashMap<String, String> = HashMap::new();
     for (token, expected) in all {
         let refused = identity.caller(&token, NOW).await.expect_err(&token);
         match expected {
@@ -144,8 +146,77 @@ async fn each_of_a_hostile_set_is_refused_for_its_own_reason() {
             None => assert!(matches!(refused, Refused::Token(TokenError::Malformed(_))), "{token}: {refused}"),
         }
         assert!(!refused.to_string().contains("anna"), "{refused}");
+        let explained = identity.explain(&token, NOW).await;
+        let fix = explained.fix.clone().expect("what is refused can be mended");
+        let (last, before) = explained.steps.split_last().expect("something was looked at");
+        assert!(!last.good && before.iter().all(|step| step.good), "{explained:?}");
+        if let Some(signature) = token.rsplit('.').next().filter(|text| text.len() > 8) {
+            assert!(!format!("{explained:?}").contains(signature), "{explained:?}");
+        }
+        // The words of one kind of refusal are no other's.
+        let kind = match &refused {
+            Refused::Token(TokenError::Malformed(_)) => "malformed".to_owned(),
+            refused => refused.to_string(),
+        };
+        let said = fix.split(';').next().unwrap_or_default().to_owned() + last.what;
+        assert_eq!(fixes.entry(said).or_insert_with(|| kind.clone()), &kind, "{fix}");
+        assert_eq!(explained.decided, Err(refused), "the explanation decides nothing by itself");
     }
     assert_eq!(issuer.fetches(), 1, "no invented key id may lead to another fetch so soon");
+}
+
+#[tokio::test]
+async fn an_explanation_shows_what_a_token_has_and_what_is_expected() {
+    let key = Key::ec("e");
+    let issuer = Issuer::start_at(NOW, &[&key]).await;
+    let identity = identity(&issuer);
+    let shown = async |token: &str| {
+        let explained = identity.explain(token, NOW).await;
+        let steps = explained.steps.iter().map(|step| {
+            let no = if step.good { "" } else { "NO " };
+            format!("{no}{}: {} ({})", step.what, step.found, step.expected)
+        });
+        (steps.collect::<Vec<_>>(), explained.fix.unwrap_or_default())
+    };
+    let (steps, fix) = shown(&key.sign(&issuer.claims())).await;
+    let url = &issuer.url;
+    assert_eq!(
+        steps,
+        [
+            "token: a text (a signed JWT of RS256 or ES256)".to_owned(),
+            "header: alg ES256, kid \"e\" (RS256 or ES256)".to_owned(),
+            format!("issuer: {url:?} (one of {url:?})"),
+            "signature: keys \"e\" (of a key of the issuer)".to_owned(),
+            "life: nbf 2027-01-15T07:59:55Z, exp 2027-01-15T08:10:00Z (now is 2027-01-15T08:00:00Z, 60 s either way)"
+                .to_owned(),
+            format!("audience: {AUDIENCE:?} (one of {AUDIENCE:?})"),
+            "client: \"service\", of app \"mail.contoso.com\" (in client_ids of an app)".to_owned(),
+            "kind: a user's token ()".to_owned(),
+            "user: sub \"anna\" (a text)".to_owned(),
+            format!("scopes: {SCOPE:?} (one of {:?}, {:?})", SCOPES[0], SCOPES[1]),
+        ]
+    );
+    assert_eq!(fix, "");
+
+    // A good token of a user that may do nothing here; a client of nobody; claims that would write on a terminal.
+    let (steps, fix) = shown(&key.sign(&issuer.with("scp", json!("openid")))).await;
+    assert!(steps[9].starts_with("NO scopes: \"openid\" ("), "{steps:?}");
+    assert_eq!(fix, format!("ask the issuer for the scope {SCOPE}"));
+    let (steps, fix) = shown(&key.sign(&issuer.with("azp", json!("some\u{1b}[2Jbody")))).await;
+    assert!(steps[6].starts_with(r#"NO client: "some\u{1b}[2Jbody" ("#), "{steps:?}");
+    assert!(fix.starts_with(r#"add "some\u{1b}[2Jbody" to client_ids"#), "{fix}");
+}
+
+#[tokio::test]
+async fn an_explanation_says_why_keys_could_not_be_fetched() {
+    let key = Key::ec("e");
+    let issuer = Issuer::start_at(NOW, &[&key]).await;
+    issuer.is_away(true);
+    let explained = identity(&issuer).explain(&key.sign(&issuer.claims()), NOW).await;
+    assert_eq!(explained.decided, refused(TokenError::NoKeys));
+    let last = explained.steps.last().unwrap();
+    assert_eq!(last.what, "signature");
+    assert!(last.found.starts_with("no keys; could not be fetched: http://127.0.0.1:"), "{last:?}");
 }
 
 #[tokio::test]

@@ -12,7 +12,9 @@ use herald_core::lane::{DispatchQueue, Lane};
 use herald_core::push::Form;
 use herald_core::subscription::Provider;
 
-use crate::labels::{BatchStep, CancelledBy, Label, OPERATOR, PARK_CODES, ReceiptKind, RequestResult};
+use crate::labels::{
+    BatchStep, CancelledBy, HttpRoute, Label, OPERATOR, PARK_CODES, ReceiptKind, RequestResult, StatusClass,
+};
 
 /// How a family's values behave.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,6 +43,8 @@ pub(crate) enum LabelName {
     ParkCode,
     Pause,
     Step,
+    Route,
+    Status,
 }
 
 impl LabelName {
@@ -57,6 +61,8 @@ impl LabelName {
             Self::By => "by",
             Self::ParkCode => "code",
             Self::Step => "step",
+            Self::Route => "route",
+            Self::Status => "status",
         }
     }
 }
@@ -93,6 +99,7 @@ const ATTEMPT_SECONDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 const ACCEPT_SECONDS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0];
 // Around the range of fallback delays, 60 to 600 s: where most receipts arrive says which delay to choose.
 const RECEIPT_SECONDS: &[f64] = &[0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 7200.0];
+const HTTP_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 const SIZES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
 
 families! {
@@ -151,6 +158,12 @@ families! {
     BROKER_UNCONFIRMED = "herald_broker_publishes_unconfirmed_total" Kind::Counter, [];
     /// Events published to `herald.events` and confirmed.
     EVENTS = "herald_events_published_total" Kind::Counter, [];
+    /// Requests over HTTP that were answered, by what they asked for and how the answer's status begins.
+    HTTP = "herald_http_requests_total" Kind::Counter, [Route, Status];
+    /// Time from a request's headers to its answer's.
+    HTTP_TIME = "herald_http_seconds" Kind::Histogram(HTTP_SECONDS), [Route];
+    /// Requests over HTTP refused because their app sends more than it may; the request log names the app.
+    THROTTLED = "herald_http_throttled_total" Kind::Counter, [];
     /// Events that a delivery's state can't meet: always a bug.
     IMPOSSIBLE = "herald_impossible_transitions_total" Kind::Counter, [];
 }
@@ -172,6 +185,8 @@ fn values(family: &Family, label: LabelName) -> Option<Vec<&'static str>> {
         LabelName::ParkCode => PARK_CODES.to_vec(),
         LabelName::Pause => pause_reasons().collect(),
         LabelName::Step => BatchStep::labels(),
+        LabelName::Route => HttpRoute::labels(),
+        LabelName::Status => StatusClass::labels(),
     })
 }
 

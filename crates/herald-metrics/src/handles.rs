@@ -16,7 +16,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 
 use crate::BrokerTotals;
 use crate::families::{self as family, Family, Kind, LabelName};
-use crate::labels::{BatchStep, CancelledBy, Label, PARK_CODES, ReceiptKind, RequestResult};
+use crate::labels::{BatchStep, CancelledBy, HttpRoute, Label, PARK_CODES, ReceiptKind, RequestResult, StatusClass};
 
 /// Why a failed registration is a bug that every test would show.
 const CHECKED: &str = "families have valid names, and each is registered once";
@@ -112,6 +112,9 @@ pub(crate) struct Handles {
     pub(crate) late_records: IntCounter,
     pub(crate) batch_size: By<BatchStep, Histogram>,
     pub(crate) events: IntCounter,
+    pub(crate) http: By<HttpRoute, By<StatusClass, IntCounter>>,
+    pub(crate) http_time: By<HttpRoute, Histogram>,
+    pub(crate) throttled: IntCounter,
     pub(crate) impossible: IntCounter,
     broker: Mutex<Broker>,
 }
@@ -152,6 +155,9 @@ impl Handles {
             late_records: counter(r, &family::LATE_RECORDS),
             batch_size: histograms(r, &family::BATCH_SIZE),
             events: counter(r, &family::EVENTS),
+            http: http(r),
+            http_time: histograms(r, &family::HTTP_TIME),
+            throttled: counter(r, &family::THROTTLED),
             impossible: counter(r, &family::IMPOSSIBLE),
             broker: Mutex::new(broker(r)),
             registry,
@@ -196,6 +202,11 @@ fn attempts(registry: &Registry) -> Attempts {
     let all = counters(registry, &family::ATTEMPTS);
     let accepted = By::all(|provider| By::all(|form| all.with_label_values(&[provider, form, "accepted", "none"])));
     Attempts { all, accepted }
+}
+
+fn http(registry: &Registry) -> By<HttpRoute, By<StatusClass, IntCounter>> {
+    let all = counters(registry, &family::HTTP);
+    By::all(|route| By::all(|status| all.with_label_values(&[route, status])))
 }
 
 fn due_lag(registry: &Registry) -> By<DispatchQueue, Gauge> {

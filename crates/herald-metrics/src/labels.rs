@@ -87,6 +87,78 @@ labels! {
         /// Hints published together.
         Hints = "hints",
     }
+
+    /// What a request over HTTP asked for, by its path's template.
+    HttpRoute {
+        /// Notifications of a user: posted, listed, counted, followed.
+        Notifications = "notifications",
+        /// One notification: fetched, changed, deleted.
+        Notification = "notification",
+        /// Receipts.
+        Receipts = "receipts",
+        /// Subscriptions.
+        Subscriptions = "subscriptions",
+        /// What became of a notification.
+        Trace = "trace",
+        /// All of a user erased.
+        Erasure = "erasure",
+        /// The built-in issuer's tokens, and the documents about it.
+        Issuer = "issuer",
+        /// The description of the API.
+        OpenApi = "openapi",
+        /// Health and readiness.
+        Health = "health",
+        /// These metrics.
+        Metrics = "metrics",
+        /// No path that is served.
+        Nowhere = "nowhere",
+    }
+
+    /// How an answer's status begins.
+    StatusClass {
+        /// It was done.
+        Success = "2xx",
+        /// Anything that is neither of the others.
+        Other = "other",
+        /// The request's fault.
+        Refused = "4xx",
+        /// The service's fault.
+        Failed = "5xx",
+    }
+}
+
+impl HttpRoute {
+    /// Of a path's template, as the router has it; none: nothing is served there.
+    pub fn of(template: Option<&str>) -> Self {
+        let Some(template) = template else { return Self::Nowhere };
+        let path = template.trim_end_matches('/');
+        if path.starts_with("/beta/") || path.starts_with("/v1.0/") {
+            let many = ["/notifications", "/notifications/$count", "/notifications/delta"];
+            return if many.iter().any(|end| path.ends_with(end)) { Self::Notifications } else { Self::Notification };
+        }
+        match path {
+            "/healthz" | "/readyz" => Self::Health,
+            "/metrics" => Self::Metrics,
+            "/v1/receipts" => Self::Receipts,
+            "/v1/openapi.json" => Self::OpenApi,
+            _ if path.starts_with("/v1/subscriptions") => Self::Subscriptions,
+            _ if path.starts_with("/v1/notifications/") => Self::Trace,
+            _ if path.starts_with("/v1/apps/") => Self::Erasure,
+            _ => Self::Issuer,
+        }
+    }
+}
+
+impl StatusClass {
+    /// Of an answer's status.
+    pub const fn of(status: u16) -> Self {
+        match status {
+            200..=299 => Self::Success,
+            400..=499 => Self::Refused,
+            500..=599 => Self::Failed,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// The codes of park reasons, and `other` for one that isn't listed here.
@@ -103,3 +175,27 @@ pub(crate) const PARK_CODES: [&str; 8] = [
 
 /// Reasons of pauses: why a breaker opened, and the operator's own.
 pub(crate) const OPERATOR: &str = "operator";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_paths_template_says_what_is_asked_for() {
+        for (template, route) in [
+            (Some("/beta/me/notifications"), HttpRoute::Notifications),
+            (Some("/v1.0/users/{id}/notifications/"), HttpRoute::Notifications),
+            (Some("/beta/me/notifications/$count"), HttpRoute::Notifications),
+            (Some("/beta/me/notifications/delta"), HttpRoute::Notifications),
+            (Some("/beta/me/notifications/{id}"), HttpRoute::Notification),
+            (Some("/v1/subscriptions/{unsid}"), HttpRoute::Subscriptions),
+            (Some("/v1/notifications/{id}/trace"), HttpRoute::Trace),
+            (Some("/v1/apps/{app}/users/{user}"), HttpRoute::Erasure),
+            (Some("/{tenant}/oauth2/v2.0/token"), HttpRoute::Issuer),
+            (Some("/readyz"), HttpRoute::Health),
+            (None, HttpRoute::Nowhere),
+        ] {
+            assert_eq!(HttpRoute::of(template), route, "{template:?}");
+        }
+    }
+}

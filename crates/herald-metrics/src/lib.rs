@@ -24,7 +24,7 @@ use herald_core::push::Form;
 use herald_core::subscription::Provider;
 use prometheus::{Encoder as _, TextEncoder};
 
-pub use labels::{BatchStep, CancelledBy, ReceiptKind, RequestResult};
+pub use labels::{BatchStep, CancelledBy, HttpRoute, ReceiptKind, RequestResult, StatusClass};
 
 use handles::Handles;
 
@@ -228,6 +228,17 @@ impl Metrics {
     /// So many events were published and confirmed.
     pub fn events_published(&self, count: usize) {
         self.0.events.inc_by(number(count));
+    }
+
+    /// A request over HTTP was answered with this status, this long after its headers were read.
+    pub fn http(&self, route: HttpRoute, status: u16, took: Duration) {
+        self.0.http.at(route).at(StatusClass::of(status)).inc();
+        self.0.http_time.at(route).observe(took.as_secs_f64());
+    }
+
+    /// A request over HTTP was refused because its app sends more than it may.
+    pub fn throttled(&self) {
+        self.0.throttled.inc();
     }
 
     /// A delivery's state can't meet what happened to it.

@@ -8,8 +8,10 @@ mod ceiling;
 mod children;
 mod cpu;
 mod exposition;
+mod gateway;
 mod get;
 mod load;
+mod posts;
 mod pushes;
 mod raw;
 mod report;
@@ -37,6 +39,34 @@ enum What {
     /// Needs HERALD_AMQP_URL and HERALD_DATABASE_URL, a vhost and a database that nothing else uses; or --embedded. Starts a
     /// simulator without delay and the workers as processes of this same binary, and ends them.
     Raw(RawArgs),
+    /// Posts over HTTP that are answered 201 once they are stored, and a bare HTTP server that stores nothing beside them
+    ///
+    /// Needs HERALD_DATABASE_URL, a database that nothing else uses; or --embedded. Gateway, bare server and clients are in this
+    /// process. Then, for a while, posts at half of the rate that was measured.
+    Gateway(GatewayArgs),
+}
+
+/// `herald bench gateway`
+#[derive(Debug, Clone, clap::Args)]
+struct GatewayArgs {
+    /// Seconds of each of the two measurements
+    #[arg(long, value_name = "SECS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    secs: u64,
+    /// Seconds at half of the rate that was measured
+    #[arg(long, value_name = "SECS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
+    half_secs: u64,
+    /// Connections, each with one post at a time
+    #[arg(long, value_name = "N", default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..=500))]
+    connections: u16,
+    /// Users, each with one device
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(2..=1_000_000))]
+    users: u64,
+    /// On a file in a temporary folder instead of a database
+    #[arg(long)]
+    embedded: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// `herald bench raw`
@@ -94,5 +124,6 @@ impl Choice {
 pub(crate) async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     match &args.what {
         What::Raw(args) => raw::run(config, args).await,
+        What::Gateway(args) => gateway::run(config, args).await,
     }
 }

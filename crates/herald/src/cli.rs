@@ -63,6 +63,9 @@ pub(crate) enum Command {
     /// Look at dead letters (work that could not be done), send them again, discard them
     #[command(subcommand)]
     Dead(crate::dead::args::DeadCommand),
+    /// Look into what is refused, and say why
+    #[command(subcommand)]
+    Check(CheckCommand),
     /// Move what `herald up` has on files to a broker and a store; safe to repeat
     Migrate(MigrateArgs),
     /// Measure throughput and latency
@@ -93,6 +96,27 @@ pub(crate) struct DemoArgs {
     /// The port by which the phones are seen and changed; 0 takes any
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub control_port: u16,
+}
+
+/// `herald check`
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckCommand {
+    /// Say step by step whether an access token is taken by the configured issuers, and what to do if it isn't
+    ///
+    /// The token comes from a file or stdin, never from the command line, where other users of the machine could read it. The
+    /// issuer's keys are fetched; neither broker nor store is needed. Exit code 0: it may reach notifications; 1: it is refused.
+    Token(CheckTokenArgs),
+}
+
+/// `herald check token`
+#[derive(Debug, Args)]
+pub(crate) struct CheckTokenArgs {
+    /// The file with the token; `-` reads it from stdin
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub file: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `herald migrate`

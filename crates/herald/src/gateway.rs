@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use herald_core::request::Limits;
-use herald_gateway::{ApiParts, AppRules, Gateway, Parts, ReceiptKeys, TlsFiles};
+use herald_gateway::{ApiParts, AppRules, Gateway, Parts, ReceiptKeys, RequestLog, TlsFiles};
 use herald_metrics::Metrics;
 use herald_queue::Queue;
 use herald_store::Store;
@@ -44,6 +44,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
             receipt_keys: receipt_keys(&apps),
             api,
             tls: config.gateway.tls.clone(),
+            request_log: config.gateway.request_log,
             draining: stop.clone(),
         };
         let mut beside = JoinSet::new();
@@ -63,6 +64,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
 pub(crate) struct Beside {
     pub(crate) api: Option<ApiParts>,
     pub(crate) tls: Option<TlsFiles>,
+    pub(crate) request_log: RequestLog,
 }
 
 /// What the routes need that ask who is calling, if there is an issuer.
@@ -77,16 +79,21 @@ pub(crate) fn api(
 ) -> Result<Option<ApiParts>, Failure> {
     let api = |identity| ApiParts {
         identity,
-        apps: apps.iter().map(|app| (app.id.clone(), rules(app))).collect::<HashMap<_, _>>(),
+        apps: apps.iter().map(|app| (app.id.clone(), rules(app, config))).collect::<HashMap<_, _>>(),
         public_url: config.gateway.public_url.clone(),
         resolve: std::sync::Arc::new(herald_worker::resolver(apps, metrics)),
         hints: Some(queue.clone()),
+        throttled: config.gateway.throttled,
     };
     Ok(gateway::identity(config)?.map(api))
 }
 
-fn rules(app: &App) -> AppRules {
-    AppRules { limits: Limits { fallback_delay_secs: app.fallback.delay_secs } }
+fn rules(app: &App, config: &Config) -> AppRules {
+    let configured = config.apps.iter().find(|configured| configured.id == app.id);
+    AppRules {
+        limits: Limits { fallback_delay_secs: app.fallback.delay_secs },
+        rate: configured.and_then(|app| app.request_rate),
+    }
 }
 
 /// What receipts are verified with.

@@ -13,6 +13,7 @@ mod telemetry;
 
 mod apps;
 mod bench;
+mod check;
 mod dead;
 mod demo;
 mod gateway;
@@ -95,6 +96,7 @@ async fn run(command: Command, input: &Input) -> anyhow::Result<()> {
         Command::Subscriptions(command) => subscriptions::run(&config(Needs::Connections)?, command).await,
         Command::Apps(args) => apps::run(&config(Needs::Connections)?, args).await,
         Command::Dead(command) => dead::run(&config(Needs::Connections)?, command).await,
+        Command::Check(command) => check::run(&config(Needs::Tokens)?, &command).await,
         Command::Migrate(args) => migrate::run(&config(Needs::Servers)?, &args).await,
         Command::Bench(args) => bench::run(&config(Needs::Servers)?, &args).await,
     }

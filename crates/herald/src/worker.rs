@@ -43,7 +43,7 @@ pub(crate) async fn until_signal(config: &Config, worker: Worker) -> anyhow::Res
     let listener = listen(config.listen).await?;
     tracing::info!(listen = %config.listen, apps = worker.apps.len(), budget = worker.settings.budget, "worker started");
     let api = gateway::api(config, &worker.apps, &worker.metrics, &worker.queue)?;
-    let beside = Beside { api, tls: config.gateway.tls.clone() };
+    let beside = Beside { api, tls: config.gateway.tls.clone(), request_log: config.gateway.request_log };
     let drained = shutdown::until_signal(|stop| serve(worker, beside, listener, stop)).await?;
     if drained.failed {
         return Err(Failure::Internal(anyhow::anyhow!("a part of the worker panicked; see above")).into());
@@ -79,6 +79,7 @@ pub(crate) async fn serve(
         receipt_keys: gateway::receipt_keys(&worker.apps),
         api: beside.api,
         tls: beside.tls,
+        request_log: beside.request_log,
         draining: stop.clone(),
     });
     let http_stop = CancellationToken::new();

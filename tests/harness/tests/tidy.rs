@@ -48,7 +48,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("lapin", &["herald-queue", "herald-harness"]),
     ("sqlx", &["herald-store", "herald-harness"]),
     ("rusqlite", &["herald-sqlite"]),
-    ("hyper", &["herald-apns", "herald-simulator", "herald"]),
+    ("hyper", &["herald-apns", "herald-gateway", "herald-simulator", "herald"]),
     ("reqwest", &["herald-fcm", "herald-gateway", "herald", "herald-harness"]),
     ("axum", &["herald-gateway", "herald"]),
     ("jsonwebtoken", &["herald-apns", "herald-fcm", "herald-gateway", "herald-simulator", "herald"]),

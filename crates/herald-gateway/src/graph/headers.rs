@@ -1,19 +1,12 @@
-//! What the headers of a post say beside its body, and the ids by which it is talked about.
+//! What the headers of a post say beside its body.
 //!
 //! Pure. Stands between the caller's check and the body.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use axum::response::Response;
-use herald_core::time::Timestamp;
+use axum::http::{HeaderMap, header};
 use uuid::Uuid;
 
 use crate::body::Encoding;
-use crate::refusal::{Inner, Refusal};
-
-const REQUEST_ID: &str = "request-id";
-const CLIENT_REQUEST_ID: &str = "client-request-id";
-/// A client's own id of a request that is longer is not handed back.
-const MAX_CLIENT_ID_LEN: usize = 128;
+use crate::refusal::Refusal;
 
 /// What a post says by its headers.
 pub(super) struct Head<'h> {
@@ -63,37 +56,10 @@ fn one<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>
     }
 }
 
-/// By what a request is named in its answer, and in talk with the operator.
-pub(super) struct Ids {
-    own: String,
-    client: String,
-}
-
-impl Ids {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        let own = Uuid::now_v7().to_string();
-        let sane = |text: &&str| {
-            (1..=MAX_CLIENT_ID_LEN).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
-        };
-        let client = headers.get(CLIENT_REQUEST_ID).and_then(|value| value.to_str().ok()).filter(sane);
-        Self { client: client.map_or_else(|| own.clone(), str::to_owned), own }
-    }
-
-    pub(super) fn inner(&self, date: Timestamp) -> Inner {
-        Inner { date, request_id: self.own.clone(), client_request_id: self.client.clone() }
-    }
-
-    /// Graph names both on every answer.
-    pub(super) fn put_on(&self, response: &mut Response) {
-        for (name, id) in [(REQUEST_ID, &self.own), (CLIENT_REQUEST_ID, &self.client)] {
-            let value = HeaderValue::from_str(id).expect("a UUID, or visible ASCII characters");
-            response.headers_mut().insert(HeaderName::from_static(name), value);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::http::{HeaderName, HeaderValue};
+
     use super::*;
 
     fn headers(all: &[(&str, &str)]) -> HeaderMap {
@@ -102,16 +68,6 @@ mod tests {
             headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         headers
-    }
-
-    #[test]
-    fn a_clients_own_id_is_handed_back_if_it_is_sane() {
-        let check = |given: &str| Ids::of(&headers(&[(CLIENT_REQUEST_ID, given)]));
-        assert_eq!(check("df78f3cc-9a26").client, "df78f3cc-9a26");
-        for odd in ["", "a b", "é", &"x".repeat(129)] {
-            let ids = check(odd);
-            assert_eq!(ids.client, ids.own, "{odd:?}");
-        }
     }
 
     #[test]

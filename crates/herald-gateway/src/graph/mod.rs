@@ -35,8 +35,8 @@ use herald_queue::Queue;
 use crate::api::{Api, Resolve};
 use crate::commit::{self, Commits, Committer};
 use crate::refusal::Refusal;
+use crate::request_ids::Ids;
 
-use headers::Ids;
 use hints::Hinter;
 use intake::Posts;
 use resource::Version;
@@ -104,12 +104,10 @@ async fn of_user(
 
 async fn answer(posting: &Posting, path_user: Option<&str>, request: Request) -> Response {
     let ids = Ids::of(request.headers());
-    let mut response = match post::take_in(posting, path_user, request).await {
+    match post::take_in(posting, path_user, request).await {
         Ok(created) => created.into_response(),
         Err(refusal) => refusal.of(ids.inner(posting.api.store.clock().now())).into_response(),
-    };
-    ids.put_on(&mut response);
-    response
+    }
 }
 
 async fn other_method(State(posting): State<Arc<Posting>>, headers: HeaderMap) -> Response {
@@ -118,6 +116,5 @@ async fn other_method(State(posting): State<Arc<Posting>>, headers: HeaderMap) -
     let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, code, "method", "is not served at this path", fix);
     let mut response = refusal.of(ids.inner(posting.api.store.clock().now())).into_response();
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-    ids.put_on(&mut response);
     response
 }

@@ -44,7 +44,7 @@ pub(super) async fn take_in(
 ) -> Result<Created, Refusal> {
     let clock = posting.api.store.clock();
     let (parts, body) = request.into_parts();
-    let caller = auth::caller(&posting.api.identity, &parts.headers, clock.now()).await?;
+    let caller = auth::caller(&posting.api, &parts.headers, clock.now()).await?;
     let user = addressee(&caller, path_user)?;
     let head = Head::of(&parts.headers)?;
     let body = head.encoding.decode(body::read(HttpRequest::new(body), MAX_BODY_BYTES).await?, MAX_BODY_BYTES)?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use herald_core::ids::{AppId, UserId};
 use herald_core::time::Timestamp;
 
+use super::explain::{See, Seen};
 use super::token::{Claims, TokenError};
 
 /// How far the clocks of an issuer and of the store may differ.
@@ -57,6 +58,11 @@ impl Caller {
             Self::App(app) | Self::User { app, .. } => app,
         }
     }
+
+    /// Whether it may reach notifications at all: an app may, and a user whose token has the scope.
+    pub fn may_reach_notifications(&self) -> bool {
+        matches!(self, Self::App(_) | Self::User { may: true, .. })
+    }
 }
 
 /// Why a bearer is not let in.
@@ -74,33 +80,50 @@ pub enum Refused {
 ///
 /// # Errors
 /// See [`Refused`].
-pub(crate) fn of(claims: &Claims, rules: &Rules, clients: &Clients, now: Timestamp) -> Result<Caller, Refused> {
-    timely(claims, now)?;
-    let audiences = claims.texts("aud").ok_or(TokenError::Claim("aud"))?;
+pub(crate) fn of(
+    claims: &Claims,
+    rules: &Rules,
+    clients: &Clients,
+    now: Timestamp,
+    see: &mut See<'_>,
+) -> Result<Caller, Refused> {
+    timely(claims, now, see)?;
+    let audiences = claims.texts("aud");
+    see(Seen::Audience { has: audiences.as_deref(), wanted: &rules.audiences });
+    let audiences = audiences.ok_or(TokenError::Claim("aud"))?;
     if !audiences.iter().any(|audience| rules.audiences.iter().any(|ours| ours == audience)) {
         return Err(TokenError::Audience.into());
     }
     let client = ["appid", "azp", "client_id"].into_iter().find_map(|name| claims.text(name));
+    let app = client.and_then(|client| clients.get(&client.to_ascii_lowercase()));
+    see(Seen::Client { id: client, app });
     let client = client.ok_or(TokenError::Claim("appid, azp or client_id"))?;
-    let app = clients.get(&client.to_ascii_lowercase()).ok_or(Refused::Client)?.clone();
-    if is_app_token(claims, client) {
+    let app = app.ok_or(Refused::Client)?.clone();
+    let of_app = is_app_token(claims, client);
+    see(Seen::Kind { of_app });
+    if of_app {
         return Ok(Caller::App(app));
     }
-    let user = claims.text(&rules.user_claim).ok_or(TokenError::Claim("that names the user"))?;
+    let user = claims.text(&rules.user_claim);
+    see(Seen::User { claim: &rules.user_claim, name: user });
+    let user = user.ok_or(TokenError::Claim("that names the user"))?;
     let user = format!("{}{user}", rules.user_prefix);
     if user.chars().count() > MAX_USER_CHARS || user.chars().any(char::is_control) {
         return Err(TokenError::Claim("that names the user").into());
     }
+    see(Seen::Scopes(scopes(claims).collect()));
     let may = scopes(claims).any(|scope| SCOPES.iter().any(|ours| ours.eq_ignore_ascii_case(last_segment(scope))));
     Ok(Caller::User { app, user: UserId::new(user), may })
 }
 
-fn timely(claims: &Claims, now: Timestamp) -> Result<(), TokenError> {
-    let ends = claims.time("exp")?.ok_or(TokenError::Claim("exp"))?;
+fn timely(claims: &Claims, now: Timestamp, see: &mut See<'_>) -> Result<(), TokenError> {
+    let (begins, ends) = (claims.time("nbf"), claims.time("exp"));
+    see(Seen::Life { begins: begins.clone(), ends: ends.clone() });
+    let ends = ends?.ok_or(TokenError::Claim("exp"))?;
     if ends.plus(LEEWAY) <= now {
         return Err(TokenError::Expired);
     }
-    if claims.time("nbf")?.is_some_and(|begins| begins > now.plus(LEEWAY)) {
+    if begins?.is_some_and(|begins| begins > now.plus(LEEWAY)) {
         return Err(TokenError::NotYet);
     }
     Ok(())
@@ -145,7 +168,7 @@ mod tests {
         use base64::Engine as _;
         let part = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
         let token = format!("{}.{}.AAAA", part(r#"{"alg":"RS256"}"#), part(&claims.to_string()));
-        of(&Jwt::parse(&token).unwrap().claims, &rules, &clients, NOW)
+        of(&Jwt::parse(&token).unwrap().claims, &rules, &clients, NOW, &mut |_| ())
     }
 
     fn app() -> AppId {

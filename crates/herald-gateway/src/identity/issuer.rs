@@ -87,10 +87,20 @@ enum Source {
     Here,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Fetched {
     at: Instant,
-    worked: bool,
+    /// None: it worked.
+    problem: Option<String>,
+}
+
+/// What is known of an issuer's keys, for an explanation.
+#[derive(Debug)]
+pub(crate) struct KnownKeys {
+    /// Their ids, in order; a key without one is not among them.
+    pub(crate) ids: Vec<String>,
+    /// Why the last fetch failed, if it did.
+    pub(crate) problem: Option<String>,
 }
 
 /// What is read of a discovery document.
@@ -160,6 +170,12 @@ impl Issuer {
         self.keys.read().expect("nothing panics while keys are held").clone()
     }
 
+    /// What is known of its keys now. Fetches nothing.
+    pub(crate) async fn known_keys(&self) -> KnownKeys {
+        let ids = self.keys().map(|keys| keys.ids()).unwrap_or_default();
+        KnownKeys { ids, problem: self.fetched.lock().await.as_ref().and_then(|last| last.problem.clone()) }
+    }
+
     /// Fetches the keys if the last fetch is `age` old or older, or failed longer ago than the floor. `seen` are the keys
     /// that the caller knows: if others are there by now, another caller fetched them meanwhile.
     async fn refresh(&self, seen: Option<&Arc<KeySet>>, age: Duration) {
@@ -173,30 +189,30 @@ impl Issuer {
         if now_known.as_ref().map(Arc::as_ptr) != seen.map(Arc::as_ptr) {
             return;
         }
-        if let Some(last) = *fetched {
-            let due = match (last.worked, seen) {
-                (true, _) => age,
-                (false, Some(_)) => FLOOR,
-                (false, None) => FIRST_FLOOR,
+        if let Some(last) = fetched.as_ref() {
+            let due = match (&last.problem, seen) {
+                (None, _) => age,
+                (Some(_), Some(_)) => FLOOR,
+                (Some(_), None) => FIRST_FLOOR,
             };
             if last.at.elapsed() < due {
                 return;
             }
         }
         // Noted before: whoever asked may go away in the midst, and that must not lift the floor.
-        *fetched = Some(Fetched { at: Instant::now(), worked: false });
-        let worked = match self.fetch().await {
+        *fetched = Some(Fetched { at: Instant::now(), problem: Some("it was broken off".to_owned()) });
+        let problem = match self.fetch().await {
             Ok(keys) => {
                 info!(issuer = self.name, keys = keys.len(), "fetched an issuer's keys");
                 *self.keys.write().expect("nothing panics while keys are held") = Some(Arc::new(keys));
-                true
+                None
             }
             Err(problem) => {
                 warn!(issuer = self.name, problem, kept = seen.is_some(), "an issuer's keys could not be fetched");
-                false
+                Some(problem)
             }
         };
-        *fetched = Some(Fetched { at: Instant::now(), worked });
+        *fetched = Some(Fetched { at: Instant::now(), problem });
     }
 
     /// Never quotes what was answered.

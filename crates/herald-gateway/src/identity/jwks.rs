@@ -58,6 +58,14 @@ impl KeySet {
         self.by_kid.len() + self.unnamed.len()
     }
 
+    /// The ids that its keys have.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        let mut ids: Vec<String> = self.by_kid.keys().map(|(kid, _)| kid.clone()).collect();
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+
     /// Whether one of these keys signed the token.
     ///
     /// # Errors

@@ -287,8 +287,8 @@ mod tests {
             let jwt = Jwt::parse(granted["access_token"].as_str().unwrap()).unwrap();
             assert_eq!(keys.verify(&jwt), Ok(()));
             let app = Caller::App(AppId::new("mail.contoso.com"));
-            assert_eq!(caller::of(&jwt.claims, &rules, &clients, NOW), Ok(app));
-            assert!(caller::of(&jwt.claims, &rules, &clients, NOW.plus(2 * LIFE)).is_err());
+            assert_eq!(caller::of(&jwt.claims, &rules, &clients, NOW, &mut |_| ()), Ok(app));
+            assert!(caller::of(&jwt.claims, &rules, &clients, NOW.plus(2 * LIFE), &mut |_| ()).is_err());
             assert_eq!(jwt.claims.text("iss"), Some(issuer.name()));
         }
     }

@@ -1,5 +1,6 @@
 //! Graph's notifications API over HTTP, with a real PostgreSQL and an issuer of tokens: what is taken in and how it is
-//! answered ([`posts`]), every refusal ([`refusals`]), and the built-in issuer behind TLS ([`own`]).
+//! answered ([`posts`]), every refusal ([`refusals`]), the built-in issuer behind TLS ([`own`]), and what every request passes
+//! ([`passing`]).
 
 #![allow(clippy::unwrap_used, reason = "what can't go on in a test fails it")]
 
@@ -8,5 +9,6 @@ mod issuer;
 mod served;
 
 mod own;
+mod passing;
 mod posts;
 mod refusals;

@@ -14,7 +14,7 @@ use herald_core::push::Form;
 use herald_core::request::Limits;
 use herald_core::subscription::{Environment, Platform, TokenKind};
 use herald_gateway::identity::{Clients, Identity, IssuerConfig, OwnClient, OwnIssuerConfig, Rules};
-use herald_gateway::{ApiParts, AppRules, Gateway, Parts, ReceiptKeys, TlsFiles};
+use herald_gateway::{ApiParts, AppRules, Gateway, Parts, ReceiptKeys, RequestLog, ThrottledStatus, TlsFiles};
 use herald_metrics::Metrics;
 use herald_store::{NewDelivery, NewSubscription, PostgresConfig, Resolved, Store, Trace};
 use rcgen::CertifiedKey;
@@ -52,7 +52,12 @@ pub(crate) struct Served {
 impl Served {
     /// By plain HTTP, for the tokens of an issuer elsewhere.
     pub(crate) async fn on(database_url: String) -> Result<Self> {
-        Self::start(database_url, None).await
+        Self::start(database_url, None, |_| ()).await
+    }
+
+    /// By plain HTTP, with some of its parts changed.
+    pub(crate) async fn with(database_url: String, change: impl FnOnce(&mut Parts)) -> Result<Self> {
+        Self::start(database_url, None, change).await
     }
 
     /// By TLS, with the built-in issuer besides.
@@ -66,10 +71,14 @@ impl Served {
         };
         let cert_file = file("cert.pem", cert.pem())?;
         let files = TlsFiles { cert_file, key_file: file("key.pem", signing_key.serialize_pem())? };
-        Self::start(database_url, Some((folder, files, cert.pem()))).await
+        Self::start(database_url, Some((folder, files, cert.pem())), |_| ()).await
     }
 
-    async fn start(database_url: String, tls: Option<(TempDir, TlsFiles, String)>) -> Result<Self> {
+    async fn start(
+        database_url: String,
+        tls: Option<(TempDir, TlsFiles, String)>,
+        change: impl FnOnce(&mut Parts),
+    ) -> Result<Self> {
         let store = Store::connect(PostgresConfig {
             url: database_url,
             ca_pem: None,
@@ -89,15 +98,18 @@ impl Served {
             client = client.tls_certs_only([Certificate::from_pem(cert.as_bytes())?]);
             scheme = "https://localhost";
         }
-        let gateway = Gateway::new(Parts {
+        let mut parts = Parts {
             metrics: metrics.clone(),
             store: store.clone(),
             queue: None,
             receipt_keys: ReceiptKeys::default(),
             api: Some(api),
             tls: tls.as_ref().map(|(_, files, _)| files.clone()),
+            request_log: RequestLog::default(),
             draining: CancellationToken::new(),
-        });
+        };
+        change(&mut parts);
+        let gateway = Gateway::new(parts);
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let base = format!("{scheme}:{}", listener.local_addr()?.port());
         let mut serving = JoinSet::new();
@@ -198,8 +210,8 @@ pub(crate) fn api(issuer: &Issuer) -> Result<ApiParts> {
     Ok(ApiParts {
         identity: Identity::new(vec![config], clients)?,
         apps: HashMap::from([
-            (AppId::new(MAIL), AppRules { limits: Limits::default() }),
-            (AppId::new(CHAT), AppRules { limits: Limits { fallback_delay_secs: (1, 5) } }),
+            (AppId::new(MAIL), AppRules { limits: Limits::default(), rate: None }),
+            (AppId::new(CHAT), AppRules { limits: Limits { fallback_delay_secs: (1, 5) }, rate: None }),
         ]),
         public_url: PUBLIC_URL.to_owned(),
         resolve: Arc::new(|_, _, active, _| Resolved {
@@ -215,6 +227,7 @@ pub(crate) fn api(issuer: &Issuer) -> Result<ApiParts> {
             events: Vec::new(),
         }),
         hints: None,
+        throttled: ThrottledStatus::default(),
     })
 }
 

@@ -92,7 +92,8 @@ impl Order {
     }
 }
 
-fn user(n: u64) -> UserId {
+/// The n-th of the bench's users.
+pub(super) fn user(n: u64) -> UserId {
     UserId::new(format!("bench-{n:07}"))
 }
 

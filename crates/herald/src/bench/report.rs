@@ -177,7 +177,7 @@ fn millis((above, up_to): (f64, f64)) -> String {
     }
 }
 
-fn machine() -> String {
+pub(super) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     format!("{cores} cores ({})", cpu::model().unwrap_or_else(|| std::env::consts::ARCH.to_owned()))
 }

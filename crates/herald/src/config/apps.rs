@@ -10,6 +10,7 @@ use herald_core::fallback::Mode;
 use herald_core::ids::AppId;
 use herald_core::receipt::MAX_KEY_ID_LEN;
 use herald_core::subscription::Environment;
+use herald_gateway::Rate;
 use herald_worker::settings::Fallback;
 
 use super::check::{existing, within};
@@ -24,6 +25,8 @@ use super::{ApnsConfig, AppConfig, FcmConfig, KeyConfig, KeySource, Needs, Place
 const FALLBACK_DELAY_SECS: (u32, u32) = (60, 600);
 /// The widest range an operator may allow: a day; a toast later than that tells nobody anything.
 const WIDEST_DELAY_SECS: (u32, u32) = (1, 86_400);
+/// `request_burst`: this many seconds' worth of `requests_per_second`.
+const BURST_TIMES: u32 = 2;
 /// The longest app id: it is part of routing keys (255 bytes at most) behind the event's name.
 const MAX_APP_ID_LEN: usize = 200;
 
@@ -80,6 +83,7 @@ fn one(id: AppId, raw: RawApp, env: &Env, needs: Needs, problems: &mut Problems)
         None => None,
         given => Some(within(given.as_ref(), 0, (1, 1_000_000), problems)?),
     };
+    let request_rate = request_rate(raw.requests_per_second.as_ref(), raw.request_burst.as_ref(), problems)?;
     let receipt_keys = receipt_keys(raw.receipt_keys, env, needs, problems);
     let events = events(raw.events.as_ref(), problems);
     // A provider with a problem must not look like one that is not there.
@@ -93,12 +97,32 @@ fn one(id: AppId, raw: RawApp, env: &Env, needs: Needs, problems: &mut Problems)
         clients,
         client_ids,
         pushes_per_second,
+        request_rate,
         events,
         apns,
         fcm,
         fallback,
         receipt_keys,
     })
+}
+
+/// None within: no limit.
+#[allow(clippy::option_option, reason = "the two layers are wrong and absent")]
+fn request_rate(
+    rate: Option<&Given<i128>>,
+    burst: Option<&Given<i128>>,
+    problems: &mut Problems,
+) -> Option<Option<Rate>> {
+    const RANGE: (u32, u32) = (1, 1_000_000);
+    let Some(rate) = rate else {
+        if let Some(burst) = burst {
+            problems.add(&burst.at, "means nothing without a rate", "give requests_per_second too, or leave it out");
+        }
+        return Some(None);
+    };
+    let per_second = within(Some(rate), 0, RANGE, problems)?;
+    let burst = within(burst, per_second.saturating_mul(BURST_TIMES), RANGE, problems)?;
+    Some(Some(Rate { per_second, burst }))
 }
 
 fn id(given: &Given<String>, problems: &mut Problems) -> AppId {
@@ -163,7 +187,7 @@ fn file(given: &Given<PathBuf>, what: &str, needs: Needs, problems: &mut Problem
     match needs {
         Needs::Worker | Needs::Up => existing(given, what, problems),
         // A machine that only publishes or manages need not hold the keys.
-        Needs::Servers | Needs::Connections | Needs::Gateway => Some(given.value.clone()),
+        Needs::Servers | Needs::Connections | Needs::Gateway | Needs::Tokens => Some(given.value.clone()),
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn check(raw: RawConfig, input: &super::Input, needs: Needs, problems
     };
     let apps = apps::check(raw.apps, &input.env, (needs, &place), problems);
     let gateway = gateway::check(raw.gateway, &apps, needs, problems);
-    if needs.serves() && place == Place::Servers {
+    if needs.connects() && place == Place::Servers {
         let or = if needs.takes_files() {
             ", or neither this nor the other to work on files"
         } else {

@@ -5,8 +5,8 @@
 
 use std::path::PathBuf;
 
-use herald_gateway::TlsFiles;
 use herald_gateway::identity::{Clients, Identity, IssuerConfig, OwnClient, OwnIssuerConfig, Rules};
+use herald_gateway::{RequestLog, ThrottledStatus, TlsFiles};
 
 use super::check::existing;
 use super::problem::Problems;
@@ -53,7 +53,34 @@ pub(super) fn check(raw: RawGateway, apps: &[AppConfig], needs: Needs, problems:
         let fix = "keep one of the two, or give the built-in issuer another gateway.public_url";
         problems.add(format!("{}.token_issuer", raw.at), "has the name of another issuer", fix);
     }
-    GatewayConfig { at: raw.at, public_url, issuers, signing_key_file, tls }
+    let request_log = request_log(raw.request_log.as_ref(), problems);
+    let throttled = throttled(raw.throttled_status.as_ref(), problems);
+    GatewayConfig { at: raw.at, public_url, issuers, signing_key_file, tls, request_log, throttled }
+}
+
+fn request_log(given: Option<&Given<String>>, problems: &mut Problems) -> RequestLog {
+    match given.map(|given| (given.value.as_str(), given)) {
+        None | Some(("refused", _)) => RequestLog::Refused,
+        Some(("all", _)) => RequestLog::All,
+        Some(("none", _)) => RequestLog::None,
+        Some((text, given)) => {
+            let fix = "give \"all\", \"refused\" (those that were not done) or \"none\"";
+            problems.add(&given.at, format!("{text:?} is no choice of requests to log"), fix);
+            RequestLog::Refused
+        }
+    }
+}
+
+fn throttled(given: Option<&Given<i128>>, problems: &mut Problems) -> ThrottledStatus {
+    match given.map(|given| (given.value, given)) {
+        None | Some((429, _)) => ThrottledStatus::TooManyRequests,
+        Some((406, _)) => ThrottledStatus::NotAcceptable,
+        Some((number, given)) => {
+            let fix = "give 429, or 406 for clients written against Graph's documentation";
+            problems.add(&given.at, format!("{number} is no status for requests beyond the rate"), fix);
+            ThrottledStatus::TooManyRequests
+        }
+    }
 }
 
 fn signing_key(

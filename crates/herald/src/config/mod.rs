@@ -24,6 +24,7 @@ use std::time::Duration;
 use herald_core::event::TellSet;
 use herald_core::ids::AppId;
 use herald_core::subscription::Environment;
+use herald_gateway::{Rate, RequestLog, ThrottledStatus};
 use herald_worker::settings::Fallback;
 
 use crate::failure::Failure;
@@ -114,6 +115,10 @@ pub(crate) struct GatewayConfig {
     pub signing_key_file: Option<PathBuf>,
     /// Certificate and key of what listens.
     pub tls: Option<herald_gateway::TlsFiles>,
+    /// Which requests are logged.
+    pub request_log: RequestLog,
+    /// What one too many is answered.
+    pub throttled: ThrottledStatus,
 }
 
 /// `[[gateway.issuers]]`
@@ -148,6 +153,8 @@ pub(crate) struct AppConfig {
     pub client_ids: Vec<String>,
     /// Through each provider, for this replica.
     pub pushes_per_second: Option<u32>,
+    /// Over HTTP, in each process.
+    pub request_rate: Option<Rate>,
     /// What producers are told.
     pub events: TellSet,
     /// Its iOS app.
@@ -224,6 +231,8 @@ pub(crate) enum Needs {
     Connections,
     /// Broker and store and what HTTP needs. Providers' key files may be elsewhere.
     Gateway,
+    /// What tells who is calling, and neither broker nor store.
+    Tokens,
     /// Broker and store and everything else: it will push.
     Worker,
     /// Broker and store, or files if neither has a URL, and everything else: it will push.
@@ -236,9 +245,14 @@ impl Needs {
         matches!(self, Self::Worker | Self::Up)
     }
 
-    /// HTTP is served: its secrets and certificates must be there, and broker and store.
+    /// What HTTP needs must be there: its secrets and certificates.
     const fn serves(self) -> bool {
-        self.pushes() || matches!(self, Self::Gateway)
+        self.pushes() || matches!(self, Self::Gateway | Self::Tokens)
+    }
+
+    /// Broker and store must be configured, unless files do.
+    const fn connects(self) -> bool {
+        self.serves() && !matches!(self, Self::Tokens)
     }
 
     /// Files do as well.

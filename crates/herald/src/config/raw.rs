@@ -39,6 +39,8 @@ pub(super) struct RawGateway {
     /// `gateway.token_issuer`, its place and its `signing_key_file`.
     pub(super) token_issuer: Option<(String, Option<Given<PathBuf>>)>,
     pub(super) issuers: Vec<RawIssuer>,
+    pub(super) request_log: Option<Given<String>>,
+    pub(super) throttled_status: Option<Given<i128>>,
 }
 
 /// `[[gateway.issuers]]`.
@@ -71,6 +73,8 @@ pub(super) struct RawApp {
     pub(super) amqp_users_at: String,
     pub(super) client_ids: Option<Given<Vec<String>>>,
     pub(super) pushes_per_second: Option<Given<i128>>,
+    pub(super) requests_per_second: Option<Given<i128>>,
+    pub(super) request_burst: Option<Given<i128>>,
     pub(super) events: Option<Given<Vec<String>>>,
     pub(super) apns: Option<RawApns>,
     pub(super) fcm: Option<RawFcm>,
@@ -150,6 +154,8 @@ fn gateway(mut table: Table<'_>) -> RawGateway {
         token_issuer: table.optional_table("token_issuer").map(token_issuer),
         public_url: table.text("public_url"),
         issuers: table.list("issuers").into_iter().map(issuer).collect(),
+        request_log: table.text("request_log"),
+        throttled_status: table.number("throttled_status"),
     };
     table.finish();
     gateway
@@ -196,6 +202,8 @@ fn app(id: String, mut table: Table<'_>) -> RawApp {
         amqp_users_at: table.place("amqp_users"),
         client_ids: table.texts("client_ids"),
         pushes_per_second: table.number("pushes_per_second"),
+        requests_per_second: table.number("requests_per_second"),
+        request_burst: table.number("request_burst"),
         events: table.texts("events"),
         apns: table.optional_table("apns").map(apns),
         fcm: table.optional_table("fcm").map(fcm),

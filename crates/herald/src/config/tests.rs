@@ -384,7 +384,7 @@ fn the_example_parses_and_shows_every_setting() {
     assert_eq!(config.apps[1].receipt_keys.len(), 2);
     let all = EXAMPLE.lines().map(|line| line.trim_start_matches("# ")).collect::<Vec<_>>().join("\n");
     let settings = "url ca_file heartbeat_secs max_connections listen budget lease_secs attempt_timeout_secs clock_interval_ms \
-                    drain_secs max_pause_secs dir public_url tls_cert_file tls_key_file signing_key_file issuer audiences user_claim user_prefix jwks_url client_ids amqp_users pushes_per_second events key_file key_id team_id topic environment \
+                    drain_secs max_pause_secs dir public_url tls_cert_file tls_key_file signing_key_file issuer audiences user_claim user_prefix jwks_url request_log throttled_status client_ids amqp_users pushes_per_second requests_per_second request_burst events key_file key_id team_id topic environment \
                     service_account_file mode min_delay_secs max_delay_secs id secret_file secret_env";
     for name in settings.split_whitespace() {
         assert!(all.contains(&format!("\n{name} = ")), "the example does not show {name}");

@@ -1,5 +1,7 @@
 //! `[gateway]`, and whose clients are whose.
 
+use herald_gateway::{RequestLog, ThrottledStatus};
+
 use super::super::{Needs, credentials, gateway};
 use super::{Folder, app, check, load};
 
@@ -52,6 +54,43 @@ fn a_client_is_one_apps_and_a_public_url_is_an_address() {
     for wrong in ["a.example", "ftp://a.example", "https://", "https://u@a.example", "https://a.example?x", ""] {
         check(&url(wrong), &["herald.toml: gateway.public_url: is not an address"]);
     }
+}
+
+#[test]
+fn an_app_has_no_rate_unless_it_is_given_and_a_burst_of_two_seconds() {
+    let rate = |lines: &str| {
+        let toml = app(|toml| toml.replace("amqp_users", &format!("{lines}\namqp_users")));
+        load(&toml, &[]).map(|config| config.apps[0].request_rate.map(|rate| (rate.per_second, rate.burst)))
+    };
+    assert_eq!(rate(""), Ok(None));
+    assert_eq!(rate("requests_per_second = 50"), Ok(Some((50, 100))));
+    assert_eq!(rate("requests_per_second = 50\nrequest_burst = 10"), Ok(Some((50, 10))));
+    assert_eq!(rate("requests_per_second = 1000000"), Ok(Some((1_000_000, 2_000_000))));
+    let at = "herald.toml: apps.\"mail.contoso.com\"";
+    for (lines, problem) in [
+        ("requests_per_second = 0", "requests_per_second: 0 is out of range"),
+        ("requests_per_second = 5\nrequest_burst = 0", "request_burst: 0 is out of range"),
+        ("request_burst = 5", "request_burst: means nothing without a rate"),
+    ] {
+        let toml = app(|toml| toml.replace("amqp_users", &format!("{lines}\namqp_users")));
+        check(&toml, &[&format!("{at}.{problem}")]);
+    }
+}
+
+#[test]
+fn refused_requests_are_logged_and_throttled_by_429_unless_told_otherwise() {
+    let settings = |lines: &str| {
+        let gateway = load(&app(|toml| format!("{toml}\n[gateway]\n{lines}")), &[]).unwrap().gateway;
+        (gateway.request_log, gateway.throttled)
+    };
+    assert_eq!(settings(""), (RequestLog::Refused, ThrottledStatus::TooManyRequests));
+    let given = settings("request_log = \"all\"\nthrottled_status = 406");
+    assert_eq!(given, (RequestLog::All, ThrottledStatus::NotAcceptable));
+    let given = settings("request_log = \"none\"\nthrottled_status = 429");
+    assert_eq!(given, (RequestLog::None, ThrottledStatus::TooManyRequests));
+    let wrong = app(|toml| format!("{toml}\n[gateway]\nrequest_log = \"some\"\nthrottled_status = 503"));
+    let at = "herald.toml: gateway";
+    check(&wrong, &[&format!("{at}.request_log: \"some\" is no choice"), &format!("{at}.throttled_status: 503 is no")]);
 }
 
 #[test]
