@@ -14,6 +14,7 @@ use herald_metrics::Metrics;
 use herald_queue::Queue;
 use herald_store::{NewNotification, Resolved, Store};
 
+use crate::auth::OperatorToken;
 use crate::identity::Identity;
 use crate::{graph, tokens, v1};
 
@@ -24,6 +25,8 @@ pub type Resolve = Arc<dyn Fn(&NewNotification, &UserId, &[Subscription], Timest
 pub struct ApiParts {
     /// Who is calling.
     pub identity: Identity,
+    /// The operator's token; none: nobody is the operator.
+    pub operator: Option<OperatorToken>,
     /// The apps that are served, each with its rules.
     pub apps: HashMap<AppId, AppRules>,
     /// Where clients reach this, without a slash at the end, as it is put before paths in answers; empty for none.
@@ -39,11 +42,14 @@ pub struct ApiParts {
 pub struct AppRules {
     /// What its requests may ask for.
     pub limits: Limits,
+    /// How many active subscriptions a user may have; one more ends the one confirmed longest ago.
+    pub subscriptions_per_user: usize,
 }
 
 /// What the handlers share.
 pub(crate) struct Api {
     pub(crate) identity: Identity,
+    pub(crate) operator: Option<OperatorToken>,
     pub(crate) apps: HashMap<AppId, AppRules>,
     pub(crate) public_url: String,
     pub(crate) store: Store,
@@ -52,9 +58,9 @@ pub(crate) struct Api {
 
 /// The routes, and what must run beside them.
 pub(crate) fn routes(parts: ApiParts, store: &Store, metrics: &Metrics) -> (Router, graph::Background) {
-    let ApiParts { identity, apps, public_url, resolve, hints } = parts;
+    let ApiParts { identity, operator, apps, public_url, resolve, hints } = parts;
     let own = identity.own();
-    let api = Arc::new(Api { identity, apps, public_url, store: store.clone(), metrics: metrics.clone() });
+    let api = Arc::new(Api { identity, operator, apps, public_url, store: store.clone(), metrics: metrics.clone() });
     let (graph, background) = graph::routes(&api, resolve, hints);
     let router = graph.merge(v1::routes(&api));
     let router = match own {

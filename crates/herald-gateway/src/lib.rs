@@ -50,6 +50,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use api::{ApiParts, AppRules, Resolve};
+pub use auth::OperatorToken;
 pub use keys::ReceiptKeys;
 pub use tls::{TlsError, TlsFiles};
 

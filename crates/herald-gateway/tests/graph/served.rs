@@ -14,7 +14,7 @@ use herald_core::push::Form;
 use herald_core::request::Limits;
 use herald_core::subscription::{Environment, Platform, TokenKind};
 use herald_gateway::identity::{Clients, Identity, IssuerConfig, OwnClient, OwnIssuerConfig, Rules};
-use herald_gateway::{ApiParts, AppRules, Gateway, Parts, ReceiptKeys, TlsFiles};
+use herald_gateway::{ApiParts, AppRules, Gateway, OperatorToken, Parts, ReceiptKeys, TlsFiles};
 use herald_metrics::Metrics;
 use herald_store::{NewDelivery, NewSubscription, PostgresConfig, Resolved, Store, Trace};
 use rcgen::CertifiedKey;
@@ -33,6 +33,10 @@ pub(crate) const MAIL: &str = "mail.contoso.com";
 pub(crate) const CHAT: &str = "chat.fabrikam.com";
 pub(crate) const ME: &str = "/beta/me/notifications";
 pub(crate) const PUBLIC_URL: &str = "https://push.contoso.com";
+/// The operator's token.
+pub(crate) const OPERATOR: &str = "the-operator-has-a-long-token-of-32-or-more";
+/// Subscriptions that a user may have.
+pub(crate) const PER_USER: usize = 3;
 /// What must never come back in a refusal.
 pub(crate) const SECRET: &str = "s3cret";
 
@@ -197,9 +201,10 @@ pub(crate) fn api(issuer: &Issuer) -> Result<ApiParts> {
     let config = IssuerConfig { issuer: issuer.url.clone(), rules, jwks_url: None, ca_pem: None };
     Ok(ApiParts {
         identity: Identity::new(vec![config], clients)?,
+        operator: OperatorToken::new(OPERATOR),
         apps: HashMap::from([
-            (AppId::new(MAIL), AppRules { limits: Limits::default() }),
-            (AppId::new(CHAT), AppRules { limits: Limits { fallback_delay_secs: (1, 5) } }),
+            (AppId::new(MAIL), AppRules { limits: Limits::default(), subscriptions_per_user: PER_USER }),
+            (AppId::new(CHAT), AppRules { limits: Limits { fallback_delay_secs: (1, 5) }, subscriptions_per_user: PER_USER }),
         ]),
         public_url: PUBLIC_URL.to_owned(),
         resolve: Arc::new(|_, _, active, _| Resolved {

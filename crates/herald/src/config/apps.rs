@@ -24,6 +24,8 @@ use super::{ApnsConfig, AppConfig, FcmConfig, KeyConfig, KeySource, Needs, Place
 const FALLBACK_DELAY_SECS: (u32, u32) = (60, 600);
 /// The widest range an operator may allow: a day; a toast later than that tells nobody anything.
 const WIDEST_DELAY_SECS: (u32, u32) = (1, 86_400);
+/// `subscriptions_per_user`: more than anybody's phones and tablets, and few enough that a loop in an app fills nothing.
+const SUBSCRIPTIONS_PER_USER: u32 = 20;
 /// The longest app id: it is part of routing keys (255 bytes at most) behind the event's name.
 const MAX_APP_ID_LEN: usize = 200;
 
@@ -80,6 +82,8 @@ fn one(id: AppId, raw: RawApp, env: &Env, needs: Needs, problems: &mut Problems)
         None => None,
         given => Some(within(given.as_ref(), 0, (1, 1_000_000), problems)?),
     };
+    let subscriptions_per_user =
+        within(raw.subscriptions_per_user.as_ref(), SUBSCRIPTIONS_PER_USER, (1, 1_000), problems);
     let receipt_keys = receipt_keys(raw.receipt_keys, env, needs, problems);
     let events = events(raw.events.as_ref(), problems);
     // A provider with a problem must not look like one that is not there.
@@ -93,6 +97,7 @@ fn one(id: AppId, raw: RawApp, env: &Env, needs: Needs, problems: &mut Problems)
         clients,
         client_ids,
         pushes_per_second,
+        subscriptions_per_user: subscriptions_per_user?,
         events,
         apns,
         fcm,
