@@ -116,6 +116,10 @@ macro_rules! conformance_tests {
                 concurrent_registrations_of_one_token_leave_one_active
                 many_are_registered_at_once_and_known_tokens_are_renewed
                 ending_is_told_once
+                a_new_device_beyond_the_limit_ends_the_one_confirmed_longest_ago
+                concurrent_registrations_of_one_user_keep_to_the_limit
+                what_a_device_says_of_itself_is_kept_until_it_says_otherwise
+                a_known_subscription_alone_is_renewed_if_so_asked
             }
             pauses {
                 a_pause_is_seen_by_all_until_resumed
