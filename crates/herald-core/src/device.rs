@@ -185,7 +185,10 @@ mod tests {
         let before = DeviceState { alerts_allowed: Some(true), low_power_mode: Some(false), background_refresh: None };
         let said = DeviceState { low_power_mode: Some(true), ..DeviceState::default() };
         let after = before.then(said);
-        assert_eq!((after.alerts_allowed, after.low_power_mode, after.background_refresh), (Some(true), Some(true), None));
+        assert_eq!(
+            (after.alerts_allowed, after.low_power_mode, after.background_refresh),
+            (Some(true), Some(true), None)
+        );
         assert!(DeviceState::default().is_empty() && !said.is_empty());
     }
 }

@@ -8,6 +8,7 @@
 //! | --- | --- | --- |
 //! | `POST /v1/receipts` | apps | 200 once every receipt in it is committed (G3) |
 //! | `POST /beta/me/notifications` and others like it | app services | 201 once it is committed (G1): [`graph`] |
+//! | `/v1/subscriptions` | apps and their services | a device's subscription: `v1` |
 //! | `GET /healthz` | supervisor | 200 while the process can answer; says nothing of broker and store |
 //! | `GET /readyz` | load balancer | 200, or 503 with what is not ready |
 //! | `GET /metrics` | Prometheus | text format 0.0.4 |

@@ -5,9 +5,20 @@
 use axum::Json;
 use utoipa::OpenApi;
 
+use crate::v1;
+
 /// The document.
 #[derive(OpenApi)]
-#[openapi(info(title = "Herald", description = "Push notification delivery."), paths())]
+#[openapi(
+    info(title = "Herald", description = "Push notification delivery."),
+    paths(
+        v1::subscriptions::register,
+        v1::subscriptions::list,
+        v1::subscriptions::show,
+        v1::subscriptions::change,
+        v1::subscriptions::end,
+    )
+)]
 struct Document;
 
 /// Serves the document.

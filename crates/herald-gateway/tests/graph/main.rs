@@ -1,5 +1,6 @@
 //! Graph's notifications API over HTTP, with a real PostgreSQL and an issuer of tokens: what is taken in and how it is
-//! answered ([`posts`]), every refusal ([`refusals`]), and the built-in issuer behind TLS ([`own`]).
+//! answered ([`posts`]), every refusal ([`refusals`]), and the built-in issuer behind TLS
+//! ([`own`]). Herald's own routes: [`subscriptions`].
 
 #![allow(clippy::unwrap_used, reason = "what can't go on in a test fails it")]
 
@@ -10,3 +11,4 @@ mod served;
 mod own;
 mod posts;
 mod refusals;
+mod subscriptions;

@@ -204,7 +204,10 @@ pub(crate) fn api(issuer: &Issuer) -> Result<ApiParts> {
         operator: OperatorToken::new(OPERATOR),
         apps: HashMap::from([
             (AppId::new(MAIL), AppRules { limits: Limits::default(), subscriptions_per_user: PER_USER }),
-            (AppId::new(CHAT), AppRules { limits: Limits { fallback_delay_secs: (1, 5) }, subscriptions_per_user: PER_USER }),
+            (
+                AppId::new(CHAT),
+                AppRules { limits: Limits { fallback_delay_secs: (1, 5) }, subscriptions_per_user: PER_USER },
+            ),
         ]),
         public_url: PUBLIC_URL.to_owned(),
         resolve: Arc::new(|_, _, active, _| Resolved {

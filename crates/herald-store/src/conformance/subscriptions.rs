@@ -165,7 +165,8 @@ pub async fn concurrent_registrations_of_one_user_keep_to_the_limit(store: Store
 }
 
 pub async fn what_a_device_says_of_itself_is_kept_until_it_says_otherwise(store: Store) {
-    let said = |alerts_allowed, low_power_mode| DeviceState { alerts_allowed, low_power_mode, background_refresh: None };
+    let said =
+        |alerts_allowed, low_power_mode| DeviceState { alerts_allowed, low_power_mode, background_refresh: None };
     let first = Registration { device: said(Some(true), None), ..phone("anna", "a").into() };
     let first = register(&store, first).await.known;
     assert_eq!(first.device, said(Some(true), None));

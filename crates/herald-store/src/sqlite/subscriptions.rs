@@ -107,14 +107,17 @@ fn register(tx: &Tx<'_>, registration: &Registration, teller: Option<&Teller>) -
         Some(_) => open_of_user(tx, &new.app, &new.user)?,
         None => Vec::new(),
     };
-    let more = read_by_token(tx, new)?.into_iter().chain(new.unsid.map(|named| read_open(tx, named)).transpose()?.flatten());
+    let more =
+        read_by_token(tx, new)?.into_iter().chain(new.unsid.map(|named| read_open(tx, named)).transpose()?.flatten());
     for known in more {
         if candidates.iter().all(|there| there.subscription.id != known.subscription.id) {
             candidates.push(known);
         }
     }
     let Some(plan) = plan(registration, &candidates) else { return Ok(None) };
-    for (former, reason) in plan.replaced.iter().map(|s| (s, "replaced")).chain(plan.surplus.iter().map(|s| (s, "surplus"))) {
+    for (former, reason) in
+        plan.replaced.iter().map(|s| (s, "replaced")).chain(plan.surplus.iter().map(|s| (s, "surplus")))
+    {
         end(tx, former, reason, teller)?;
     }
     let (unsid, at) = (plan.keep.unwrap_or_else(|| Unsid(Uuid::now_v7())), tx.now());
@@ -169,17 +172,17 @@ pub(crate) fn active_subscriptions(
 
 /// Ended or not. Index: primary key.
 pub(crate) fn read_known(tx: &Tx<'_>, unsid: Unsid) -> JobResult<Option<KnownSubscription>> {
-    let mut read = tx.connection.prepare_cached(
-        "SELECT *, ended_at IS NULL AND expires_at > ?2 AS active FROM subscriptions WHERE id = ?1",
-    )?;
+    let mut read = tx
+        .connection
+        .prepare_cached("SELECT *, ended_at IS NULL AND expires_at > ?2 AS active FROM subscriptions WHERE id = ?1")?;
     first(&mut read, params![unsid.0, stored(tx.now())], |columns| columns.known())
 }
 
 /// Not ended, but perhaps expired. Index: primary key.
 fn read_open(tx: &Tx<'_>, unsid: Unsid) -> JobResult<Option<KnownSubscription>> {
-    let mut read = tx.connection.prepare_cached(
-        "SELECT *, expires_at > ?2 AS active FROM subscriptions WHERE id = ?1 AND ended_at IS NULL",
-    )?;
+    let mut read = tx
+        .connection
+        .prepare_cached("SELECT *, expires_at > ?2 AS active FROM subscriptions WHERE id = ?1 AND ended_at IS NULL")?;
     first(&mut read, params![unsid.0, stored(tx.now())], |columns| columns.known())
 }
 

@@ -5,8 +5,8 @@
 
 use std::path::PathBuf;
 
-use herald_gateway::{OperatorToken, TlsFiles};
 use herald_gateway::identity::{Clients, Identity, IssuerConfig, OwnClient, OwnIssuerConfig, Rules};
+use herald_gateway::{OperatorToken, TlsFiles};
 
 use super::check::existing;
 use super::problem::Problems;
