@@ -8,6 +8,7 @@
 //! | --- | --- | --- |
 //! | `POST /v1/receipts` | apps | 200 once every receipt in it is committed (G3) |
 //! | `POST /beta/me/notifications` and others like it | app services | 201 once it is committed (G1): [`graph`] |
+//! | `GET /v1/notifications/{id}/trace` | app services, the operator | what became of it: [`trace`] |
 //! | `/v1/subscriptions` | apps and their services | a device's subscription: `v1` |
 //! | `GET /healthz` | supervisor | 200 while the process can answer; says nothing of broker and store |
 //! | `GET /readyz` | load balancer | 200, or 503 with what is not ready |
@@ -18,7 +19,7 @@
 //!
 //! Reading order: this file → `receipts` (what phones send) → `commit` (how it is stored) → `keys` → [`identity`], `auth`
 //! (who is calling) → `tokens` (the built-in issuer) → `api` →
-//! [`graph`] (what app services post) → `v1` (Herald's own routes) → `body` → `health` → `refusal` →
+//! [`graph`] (what app services post) → `v1` (Herald's own routes) → [`trace`] → `body` → `health` → `refusal` →
 //! `connections` → `tls`.
 
 mod receipts;
@@ -30,6 +31,7 @@ mod tokens;
 mod api;
 pub mod graph;
 mod v1;
+pub mod trace;
 mod openapi;
 mod body;
 mod health;

@@ -17,6 +17,8 @@ use crate::v1;
         v1::subscriptions::show,
         v1::subscriptions::change,
         v1::subscriptions::end,
+        v1::traces::show,
+        v1::traces::find,
     )
 )]
 struct Document;

@@ -3,11 +3,12 @@
 //! Stands beside Graph's routes: what Graph's clients never asked for over HTTP, since its own libraries did it, and what
 //! people who run it need. Another app's or user's thing is answered exactly as one that isn't there (G8).
 //!
-//! Reading order: this file → [`members`] (a body's members) → [`subscriptions`], [`registration`].
+//! Reading order: this file → [`members`] (a body's members) → [`subscriptions`], [`registration`] → [`traces`].
 
 mod members;
 mod registration;
 pub(crate) mod subscriptions;
+pub(crate) mod traces;
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -43,6 +44,8 @@ pub(crate) fn routes(api: &Arc<Api>) -> Router {
     Router::new()
         .route("/v1/subscriptions", post(subscriptions::register).get(subscriptions::list))
         .route("/v1/subscriptions/{unsid}", one)
+        .route("/v1/notifications/trace", get(traces::find))
+        .route("/v1/notifications/{id}/trace", get(traces::show))
         .method_not_allowed_fallback(async || {
             let (code, fix) = ("methodNotAllowed", "see docs/http.md for the methods of this path");
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, code, "method", "is not served at this path", fix)

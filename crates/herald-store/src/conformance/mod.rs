@@ -155,6 +155,7 @@ macro_rules! conformance_tests {
                 the_clock_tells_the_stores_time
                 stats_say_what_waits
                 a_trace_belongs_to_its_app
+                notifications_are_found_by_their_producers_name
                 the_schema_is_checked_and_migrating_again_is_harmless
             }
         }
