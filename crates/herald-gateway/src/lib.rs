@@ -9,6 +9,7 @@
 //! | `POST /v1/receipts` | apps | 200 once every receipt in it is committed (G3) |
 //! | `POST /beta/me/notifications` and others like it | app services | 201 once it is committed (G1): [`graph`] |
 //! | `GET /v1/notifications/{id}/trace` | app services, the operator | what became of it: [`trace`] |
+//! | `DELETE /v1/apps/{app}/users/{user}` | the operator | what went of a user: `v1` |
 //! | `/v1/subscriptions` | apps and their services | a device's subscription: `v1` |
 //! | `GET /healthz` | supervisor | 200 while the process can answer; says nothing of broker and store |
 //! | `GET /readyz` | load balancer | 200, or 503 with what is not ready |

@@ -19,6 +19,7 @@ use crate::v1;
         v1::subscriptions::end,
         v1::traces::show,
         v1::traces::find,
+        v1::erasure::erase,
     )
 )]
 struct Document;

@@ -20,6 +20,7 @@ mod subscriptions;
 mod sweep;
 mod outbox;
 mod dead;
+mod erase;
 mod history;
 pub mod moving;
 mod error;
@@ -63,6 +64,7 @@ use herald_core::time::Timestamp;
 
 pub use clock::Clock;
 pub use dead::{DeadEntry, DeadFilter, DeadKey, DeadLetter, DeadPage, OfApp};
+pub use erase::Erased;
 pub use error::StoreError;
 pub use fanout::{ClaimedFanout, Expanded, FANOUT_LIMIT};
 pub use history::{Stats, Trace, TracedDelivery};

@@ -15,6 +15,7 @@ mod apps;
 mod bench;
 mod dead;
 mod demo;
+mod erase;
 mod gateway;
 mod isolated;
 mod migrate;
@@ -22,6 +23,7 @@ mod send;
 mod simulate;
 mod subscriptions;
 mod topology;
+mod trace;
 mod up;
 mod worker;
 
@@ -95,6 +97,8 @@ async fn run(command: Command, input: &Input) -> anyhow::Result<()> {
         Command::Subscriptions(command) => subscriptions::run(&config(Needs::Connections)?, command).await,
         Command::Apps(args) => apps::run(&config(Needs::Connections)?, args).await,
         Command::Dead(command) => dead::run(&config(Needs::Connections)?, command).await,
+        Command::Trace(args) => trace::run(&config(Needs::Connections)?, &args).await,
+        Command::Erase(args) => erase::run(&config(Needs::Connections)?, &args).await,
         Command::Migrate(args) => migrate::run(&config(Needs::Servers)?, &args).await,
         Command::Bench(args) => bench::run(&config(Needs::Servers)?, &args).await,
     }

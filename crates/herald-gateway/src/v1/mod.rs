@@ -3,8 +3,9 @@
 //! Stands beside Graph's routes: what Graph's clients never asked for over HTTP, since its own libraries did it, and what
 //! people who run it need. Another app's or user's thing is answered exactly as one that isn't there (G8).
 //!
-//! Reading order: this file → [`members`] (a body's members) → [`subscriptions`], [`registration`] → [`traces`].
+//! Reading order: this file → [`members`] (a body's members) → [`subscriptions`], [`registration`] → [`traces`] → [`erasure`].
 
+pub(crate) mod erasure;
 mod members;
 mod registration;
 pub(crate) mod subscriptions;
@@ -19,7 +20,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use herald_core::ids::{AppId, UserId};
 use herald_core::request::MAX_NAME_CHARS;
 use herald_store::StoreError;
@@ -44,6 +45,7 @@ pub(crate) fn routes(api: &Arc<Api>) -> Router {
     Router::new()
         .route("/v1/subscriptions", post(subscriptions::register).get(subscriptions::list))
         .route("/v1/subscriptions/{unsid}", one)
+        .route("/v1/apps/{app}/users/{user}", delete(erasure::erase))
         .route("/v1/notifications/trace", get(traces::find))
         .route("/v1/notifications/{id}/trace", get(traces::show))
         .method_not_allowed_fallback(async || {

@@ -9,3 +9,5 @@ ALTER TABLE notifications ADD COLUMN app_notification_id text;
 UPDATE notifications SET app_notification_id = content::jsonb->>'app_notification_id'
  WHERE content::jsonb ? 'app_notification_id';
 CREATE INDEX notifications_by_name ON notifications (app_id, app_notification_id, id) WHERE app_notification_id IS NOT NULL;
+-- Erasure.
+CREATE INDEX subscriptions_ended_of_user ON subscriptions (app_id, user_id) WHERE ended_at IS NOT NULL;

@@ -6,6 +6,7 @@
 
 pub mod dead;
 pub mod due;
+pub mod erase;
 pub mod fanout;
 pub mod intake;
 pub mod pauses;
@@ -143,6 +144,12 @@ macro_rules! conformance_tests {
                 open_deliveries_of_expired_notifications_are_closed_then_deleted
                 sweeping_is_done_in_steps
                 unrenewed_subscriptions_end_when_they_expire
+            }
+            erase {
+                all_of_a_user_goes_and_nothing_of_another
+                a_push_under_way_records_nothing_of_a_user_who_was_erased
+                a_fanout_under_way_is_stopped_and_much_goes_in_steps
+                erasing_beside_workers_ends_without_a_fault
             }
             dead {
                 dead_letters_are_chosen_by_reason_app_queue_and_time

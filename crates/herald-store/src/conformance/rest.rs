@@ -99,13 +99,15 @@ pub async fn notifications_are_found_by_their_producers_name(store: Store) {
         new
     };
     let other = AppId::new("other.contoso.com");
-    let mut elsewhere = named("anna", "1", Some("order"));
-    elsewhere.request.app = other.clone();
+    let of_other = |mut new: crate::NewNotification| {
+        new.request.app = other.clone();
+        new
+    };
     let mut ids = Vec::new();
     for new in [
         named("anna", "1", Some("order")),
         named("ben", "1", Some("order")),
-        elsewhere,
+        of_other(named("anna", "1", Some("order"))),
         named("anna", "2", Some("order")),
         named("anna", "3", Some("another")),
         named("anna", "4", None),

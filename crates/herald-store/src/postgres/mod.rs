@@ -8,6 +8,7 @@ mod close;
 mod dead;
 mod deliveries;
 mod due;
+mod erase;
 mod error;
 mod fanout;
 mod history;

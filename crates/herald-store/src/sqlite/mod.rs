@@ -20,6 +20,7 @@ mod sweep;
 mod pauses;
 mod outbox;
 mod dead;
+mod erase;
 mod history;
 mod moving;
 
