@@ -8,6 +8,7 @@ pub mod dead;
 pub mod due;
 pub mod erase;
 pub mod fanout;
+pub mod import;
 pub mod intake;
 pub mod pauses;
 pub mod prune;
@@ -144,6 +145,12 @@ macro_rules! conformance_tests {
                 open_deliveries_of_expired_notifications_are_closed_then_deleted
                 sweeping_is_done_in_steps
                 unrenewed_subscriptions_end_when_they_expire
+            }
+            import {
+                what_is_exported_is_imported_elsewhere_under_its_id
+                an_import_takes_nothing_from_what_is_here
+                of_rows_with_one_token_the_first_has_it
+                two_imports_of_the_same_rows_at_once_add_each_once
             }
             erase {
                 all_of_a_user_goes_and_nothing_of_another

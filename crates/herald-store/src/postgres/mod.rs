@@ -12,6 +12,7 @@ mod erase;
 mod error;
 mod fanout;
 mod history;
+mod import;
 mod intake;
 pub(crate) mod moving;
 mod outbox;

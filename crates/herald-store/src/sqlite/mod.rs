@@ -22,6 +22,7 @@ mod outbox;
 mod dead;
 mod erase;
 mod history;
+mod import;
 mod moving;
 
 use std::path::PathBuf;

@@ -132,7 +132,7 @@ fn register(tx: &Tx<'_>, registration: &Registration, teller: Option<&Teller>) -
     if plan.keep.is_some() {
         renew(tx, &known)?;
     } else {
-        insert(tx, &known)?;
+        insert(tx, &known, None)?;
     }
     insert_events(tx, &Teller::surplus(teller, &plan.surplus, at))?;
     Ok(Some(Registered { known, made: plan.keep.is_none() }))
@@ -207,21 +207,25 @@ const BY_TOKEN: &str = "
       FROM subscriptions
      WHERE app_id = ?1 AND environment = ?2 AND token = ?3 AND ended_at IS NULL";
 
-fn read_by_token(tx: &Tx<'_>, new: &NewSubscription) -> JobResult<Vec<KnownSubscription>> {
+pub(crate) fn read_by_token(tx: &Tx<'_>, new: &NewSubscription) -> JobResult<Vec<KnownSubscription>> {
     let mut read = tx.connection.prepare_cached(BY_TOKEN)?;
     let token = params![new.app.as_str(), new.environment.as_str(), new.token.expose(), stored(tx.now())];
     read.query_and_then(token, |row| Columns(row).known())?.collect()
 }
 
 /// Unique index: `subscriptions_by_token`.
-fn insert(tx: &Tx<'_>, known: &KnownSubscription) -> JobResult<()> {
+pub(crate) fn insert(
+    tx: &Tx<'_>,
+    known: &KnownSubscription,
+    ended: Option<(Timestamp, &'static str)>,
+) -> JobResult<()> {
     let new = &known.subscription;
     let mut insert = tx.connection.prepare_cached(
         "
         INSERT INTO subscriptions (id, app_id, user_id, platform, token_kind, token, environment, created_at,
                                    confirmed_at, expires_at, alerts_allowed, low_power_mode, background_refresh,
-                                   reported_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9, ?10, ?11, ?12, ?13)",
+                                   reported_at, ended_at, end_reason)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )?;
     insert.execute(params![
         new.id.0,
@@ -237,6 +241,8 @@ fn insert(tx: &Tx<'_>, known: &KnownSubscription) -> JobResult<()> {
         known.device.low_power_mode,
         known.device.background_refresh,
         known.reported_at.map(stored),
+        ended.map(|(at, _)| stored(at)),
+        ended.map(|(_, reason)| reason),
     ])?;
     Ok(())
 }
