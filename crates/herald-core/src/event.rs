@@ -34,7 +34,7 @@ pub enum Tell {
     Parked,
     /// A fallback was asked for, but the notification expires before the toast would be due.
     FallbackNotPossible,
-    /// A subscription ended because its token is dead.
+    /// A subscription ended because its token is dead, or its user has too many.
     SubscriptionEnded,
 }
 
@@ -154,7 +154,7 @@ pub struct OutboxEvent {
     pub body: String,
 }
 
-/// Builds the CloudEvent. `id` is stable for (delivery, notification or dead letter, event), so a repeated step repeats it.
+/// Builds the CloudEvent. `id` is stable for (delivery, notification, dead letter or subscription, event), so a repeated step repeats it.
 pub fn cloud_event(
     tell: Tell,
     app: &AppId,
@@ -178,7 +178,8 @@ pub fn cloud_event(
     }
     let of_delivery = subject.delivery_id.map(|id| id.0);
     let of_notification = subject.notification_id.map(|id| id.0);
-    let base = of_delivery.or(of_notification).or(subject.dead_letter_id).unwrap_or(Uuid::nil());
+    let of_subscription = subject.user_notification_subscription_id.map(|id| id.0);
+    let base = of_delivery.or(of_notification).or(subject.dead_letter_id).or(of_subscription).unwrap_or(Uuid::nil());
     let id = Uuid::new_v5(&base, tell.as_str().as_bytes());
     let cloud = Cloud {
         specversion: "1.0",

@@ -7,7 +7,7 @@
 //! Reading order is the way of a notification: [`request`] (bytes → request) → [`subscription`] (which devices) →
 //! [`fallback`] (is a toast owed) → [`push`] (what is sent) → [`outcome`] (what the answer means) → [`delivery`] (what
 //! happens next) → [`event`] (who is told). [`retry`], [`breaker`], [`prune`] and [`receipt`] are the rules those use;
-//! [`invariants`] says what must hold of any trace.
+//! [`device`] is what comes before: a device as its app registers it. [`invariants`] says what must hold of any trace.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod ids;
@@ -15,6 +15,7 @@ pub mod time;
 pub mod lane;
 pub mod notification;
 pub mod request;
+pub mod device;
 pub mod subscription;
 pub mod fallback;
 pub mod payload;

@@ -14,6 +14,7 @@ use herald_metrics::Metrics;
 use herald_queue::Queue;
 use herald_store::{NewNotification, Resolved, Store};
 
+use crate::auth::OperatorToken;
 use crate::identity::Identity;
 use crate::throttle::{Rate, Throttle, ThrottledStatus};
 use crate::{graph, tokens, v1};
@@ -25,6 +26,8 @@ pub type Resolve = Arc<dyn Fn(&NewNotification, &UserId, &[Subscription], Timest
 pub struct ApiParts {
     /// Who is calling.
     pub identity: Identity,
+    /// The operator's token; none: nobody is the operator.
+    pub operator: Option<OperatorToken>,
     /// The apps that are served, each with its rules.
     pub apps: HashMap<AppId, AppRules>,
     /// Where clients reach this, without a slash at the end, as it is put before paths in answers; empty for none.
@@ -44,11 +47,14 @@ pub struct AppRules {
     pub limits: Limits,
     /// How many there may be; none: any number.
     pub rate: Option<Rate>,
+    /// How many active subscriptions a user may have; one more ends the one confirmed longest ago.
+    pub subscriptions_per_user: usize,
 }
 
 /// What the handlers share.
 pub(crate) struct Api {
     pub(crate) identity: Identity,
+    pub(crate) operator: Option<OperatorToken>,
     pub(crate) apps: HashMap<AppId, AppRules>,
     pub(crate) throttle: Throttle,
     pub(crate) public_url: String,
@@ -58,15 +64,16 @@ pub(crate) struct Api {
 
 /// The routes, and what must run beside them.
 pub(crate) fn routes(parts: ApiParts, store: &Store, metrics: &Metrics) -> (Router, graph::Background) {
-    let ApiParts { identity, apps, public_url, resolve, hints, throttled } = parts;
+    let ApiParts { identity, operator, apps, public_url, resolve, hints, throttled } = parts;
     let own = identity.own();
     let rates = apps.iter().filter_map(|(app, rules)| Some((app.clone(), rules.rate?)));
     let throttle = Throttle::new(rates, throttled);
-    let api = Arc::new(Api { identity, apps, throttle, public_url, store: store.clone(), metrics: metrics.clone() });
+    let (store, metrics) = (store.clone(), metrics.clone());
+    let api = Arc::new(Api { identity, operator, apps, throttle, public_url, store, metrics });
     let (graph, background) = graph::routes(&api, resolve, hints);
     let router = graph.merge(v1::routes(&api));
     let router = match own {
-        Some(own) => router.merge(tokens::routes(own, store)),
+        Some(own) => router.merge(tokens::routes(own, &api.store)),
         None => router,
     };
     (router, background)

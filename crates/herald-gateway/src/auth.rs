@@ -3,14 +3,61 @@
 //! The first step of every route but receipts by capability, health and metrics; nothing of a body is read before it. Here
 //! each request counts against its app's rate too. What the caller may do there is the route's to say.
 
+use std::fmt;
+
 use axum::http::{HeaderMap, StatusCode};
 use herald_core::time::Timestamp;
+use sha2::{Digest as _, Sha256};
 
 use crate::api::Api;
 use crate::identity::{Caller, Refused, SCOPES, TokenError};
 use crate::passing;
 use crate::receipts::bearer;
 use crate::refusal::Refusal;
+
+/// The operator's token, kept and compared as SHA-256, so that the time of a comparison says nothing about it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OperatorToken([u8; 32]);
+
+impl OperatorToken {
+    /// The fewest characters of one.
+    pub const MIN_CHARS: usize = 32;
+
+    /// Of the token as it is sent behind `Authorization: Bearer`; none if it is shorter than [`Self::MIN_CHARS`], or could not be
+    /// sent so: visible ASCII characters alone.
+    pub fn new(token: &str) -> Option<Self> {
+        let good = token.len() >= Self::MIN_CHARS && token.bytes().all(|byte| byte.is_ascii_graphic());
+        good.then(|| Self(Sha256::digest(token).into()))
+    }
+}
+
+impl fmt::Debug for OperatorToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OperatorToken(…)")
+    }
+}
+
+/// Who is calling, where the operator may too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// Whoever runs this service: every app's things are theirs to see.
+    Operator,
+    /// An app, or a user of one.
+    Caller(Caller),
+}
+
+/// Who is calling.
+///
+/// # Errors
+/// As [`caller`].
+pub(crate) async fn who(api: &Api, headers: &HeaderMap, now: Timestamp) -> Result<Who, Refusal> {
+    if let Some(operator) = &api.operator
+        && bearer(headers).and_then(|token| OperatorToken::new(&token)).as_ref() == Some(operator)
+    {
+        return Ok(Who::Operator);
+    }
+    caller(api, headers, now).await.map(Who::Caller)
+}
 
 /// The caller, who may reach notifications.
 ///
@@ -42,5 +89,22 @@ fn refusal(refused: &Refused) -> Refusal {
         Refused::Token(TokenError::NoKeys) => Refusal::unavailable(problem, "send it again after Retry-After"),
         Refused::Token(_) => Refusal::invalid_token(problem, "get a new token for this service"),
         Refused::Client => Refusal::forbidden("Authorization", problem, "add its client id to client_ids of its app"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operators_token_is_long_can_be_sent_and_never_prints() {
+        let good = "0123456789abcdef0123456789abcdef";
+        let token = OperatorToken::new(good).unwrap();
+        assert_eq!(token, OperatorToken::new(good).unwrap());
+        assert_ne!(Some(&token), OperatorToken::new(&good.replace('0', "1")).as_ref());
+        for wrong in [&good[1..], "", &good.replace('0', " "), &good.replace('0', "\u{e4}")] {
+            assert!(OperatorToken::new(wrong).is_none(), "{wrong}");
+        }
+        assert_eq!(format!("{token:?}"), "OperatorToken(…)");
     }
 }

@@ -8,6 +8,9 @@
 //! | --- | --- | --- |
 //! | `POST /v1/receipts` | apps | 200 once every receipt in it is committed (G3) |
 //! | `POST /beta/me/notifications` and others like it | app services | 201 once it is committed (G1): [`graph`] |
+//! | `GET /v1/notifications/{id}/trace` | app services, the operator | what became of it: [`trace`] |
+//! | `DELETE /v1/apps/{app}/users/{user}` | the operator | what went of a user: `v1` |
+//! | `/v1/subscriptions` | apps and their services | a device's subscription: `v1` |
 //! | `GET /healthz` | supervisor | 200 while the process can answer; says nothing of broker and store |
 //! | `GET /readyz` | load balancer | 200, or 503 with what is not ready |
 //! | `GET /metrics` | Prometheus | text format 0.0.4 |
@@ -15,9 +18,9 @@
 //! It never pushes, knows no provider, and never logs a token, a capability, a body or a header. It speaks HTTP/1.1, by TLS if
 //! it is given a certificate; else it stands behind a proxy that ends TLS on an open network.
 //!
-//! Reading order: this file → `serving` (a connection's way) → `passing` (every request's way) → `receipts` (what phones send) → `commit` (how it is stored) → `keys` → [`identity`], `auth`
-//! (who is calling) → `throttle` (how often) → `tokens` (the built-in issuer) → `api` →
-//! [`graph`] (what app services post) → `v1` (Herald's own routes) → `body` → `health` → `refusal` →
+//! Reading order: this file → `serving` (a connection's way) → `passing` (every request's way) → `receipts` (what phones send) →
+//! `commit` (how it is stored) → `keys` → [`identity`], `auth` (who is calling) → `throttle` (how often) → `tokens` (the built-in
+//! issuer) → `api` → [`graph`] (what app services post) → `v1` (Herald's own routes) → [`trace`] → `body` → `health` → `refusal` →
 //! `request_ids` → `connections` → `tls`.
 
 mod serving;
@@ -32,6 +35,7 @@ mod tokens;
 mod api;
 pub mod graph;
 mod v1;
+pub mod trace;
 mod openapi;
 mod body;
 mod health;
@@ -54,6 +58,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use api::{ApiParts, AppRules, Resolve};
+pub use auth::OperatorToken;
 pub use keys::ReceiptKeys;
 pub use passing::RequestLog;
 pub use throttle::{Rate, ThrottledStatus};

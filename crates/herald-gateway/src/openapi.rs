@@ -8,6 +8,8 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
+use crate::v1;
+
 /// The document.
 #[derive(OpenApi)]
 #[openapi(
@@ -26,6 +28,14 @@ use utoipa::{Modify, OpenApi};
         crate::tokens::discovery,
         crate::tokens::tenants_discovery,
         crate::tokens::keys,
+        v1::subscriptions::register,
+        v1::subscriptions::list,
+        v1::subscriptions::show,
+        v1::subscriptions::change,
+        v1::subscriptions::end,
+        v1::traces::show,
+        v1::traces::find,
+        v1::erasure::erase,
     ),
     modifiers(&Bearer)
 )]

@@ -85,6 +85,41 @@ impl Store {
         .await
     }
 
+    /// Of which app a notification is.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn app_of(&self, notification: NotificationId) -> Result<Option<AppId>> {
+        self.within("app_of", async {
+            match &self.inner {
+                Inner::Postgres(pg) => pg.app_of(notification).await,
+                Inner::Sqlite(lite) => lite.app_of(notification).await,
+            }
+        })
+        .await
+    }
+
+    /// The notifications that their producers call so (`appNotificationId`), of these apps and, if given, this user; the
+    /// newest first.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn named(
+        &self,
+        apps: &[AppId],
+        user: Option<&UserId>,
+        name: &str,
+        limit: i64,
+    ) -> Result<Vec<(AppId, NotificationId)>> {
+        self.within("named", async {
+            match &self.inner {
+                Inner::Postgres(pg) => pg.named(apps, user, name, limit).await,
+                Inner::Sqlite(lite) => lite.named(apps, user, name, limit).await,
+            }
+        })
+        .await
+    }
+
     /// The notification stored under an idempotency key.
     ///
     /// # Errors

@@ -20,7 +20,9 @@ mod subscriptions;
 mod sweep;
 mod outbox;
 mod dead;
+mod erase;
 mod history;
+mod import;
 pub mod moving;
 mod error;
 mod postgres;
@@ -58,19 +60,22 @@ use std::time::{Duration, Instant};
 use herald_core::event::OutboxEvent;
 use herald_core::ids::AppId;
 use herald_core::notification::Notification;
+use herald_core::subscription::Subscription;
 use herald_core::time::Timestamp;
 
 pub use clock::Clock;
 pub use dead::{DeadEntry, DeadFilter, DeadKey, DeadLetter, DeadPage, OfApp};
+pub use erase::Erased;
 pub use error::StoreError;
 pub use fanout::{ClaimedFanout, Expanded, FANOUT_LIMIT};
 pub use history::{Stats, Trace, TracedDelivery};
+pub use import::{IMPORT_STEP, Imported};
 pub use intake::{Intaken, NewDelivery, NewNotification, Resolved};
 pub use outbox::OutboxRow;
 pub use pauses::Pause;
 pub use receipts::{By, Closed, Receipt, ReceiptResult};
 pub use record::{Attempt, PruneToken, Record, Recorded};
-pub use subscriptions::{KnownSubscription, NewSubscription};
+pub use subscriptions::{KnownSubscription, NewSubscription, Registered, Registration};
 pub use sweep::Swept;
 pub use take::Taken;
 
@@ -136,9 +141,11 @@ pub struct SqliteConfig {
 pub struct Teller {
     wanted: Box<dyn Fn(&AppId) -> bool + Send + Sync>,
     tell: Box<Tell>,
+    ended: Option<Box<TellEnd>>,
 }
 
 type Tell = dyn Fn(&Closed, &Notification) -> Vec<OutboxEvent> + Send + Sync;
+type TellEnd = dyn Fn(&Subscription, Timestamp) -> Vec<OutboxEvent> + Send + Sync;
 
 impl Teller {
     /// `wanted`: does this app want any event? Only then is its notification read, and `tell` asked.
@@ -146,7 +153,22 @@ impl Teller {
         wanted: impl Fn(&AppId) -> bool + Send + Sync + 'static,
         tell: impl Fn(&Closed, &Notification) -> Vec<OutboxEvent> + Send + Sync + 'static,
     ) -> Self {
-        Self { wanted: Box::new(wanted), tell: Box::new(tell) }
+        Self { wanted: Box::new(wanted), tell: Box::new(tell), ended: None }
+    }
+
+    /// Also asked about a subscription that ends because its user has too many, of the apps that want any event.
+    #[must_use]
+    pub fn with_ended(
+        self,
+        ended: impl Fn(&Subscription, Timestamp) -> Vec<OutboxEvent> + Send + Sync + 'static,
+    ) -> Self {
+        Self { ended: Some(Box::new(ended)), ..self }
+    }
+
+    /// What is told of subscriptions that are more than their users may have.
+    fn surplus(this: Option<&Self>, ended: &[&Subscription], at: Timestamp) -> Vec<OutboxEvent> {
+        let Some(Self { wanted, ended: Some(tell), .. }) = this else { return Vec::new() };
+        ended.iter().filter(|s| wanted(&s.app)).flat_map(|s| tell(s, at)).collect()
     }
 }
 

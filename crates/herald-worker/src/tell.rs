@@ -9,6 +9,8 @@ use herald_core::delivery::State;
 use herald_core::event::{OutboxEvent, Subject, Tell, TellSet, cloud_event};
 use herald_core::ids::AppId;
 use herald_core::notification::Notification;
+use herald_core::subscription::Subscription;
+use herald_core::time::Timestamp;
 use herald_metrics::{CancelledBy, Metrics, ReceiptKind};
 use herald_store::{Closed, ReceiptResult, Teller};
 
@@ -17,7 +19,7 @@ use crate::settings::App;
 /// To be given to the store before anything closes a delivery: the worker's, and the gateway's.
 pub fn teller(apps: &[App]) -> Teller {
     let wanted: HashMap<AppId, TellSet> = apps.iter().map(|app| (app.id.clone(), app.events)).collect();
-    let asked = wanted.clone();
+    let (asked, surplus) = (wanted.clone(), wanted.clone());
     Teller::new(
         move |app| asked.get(app).is_some_and(|set| *set != TellSet::EMPTY),
         move |closed, notification| {
@@ -29,6 +31,21 @@ pub fn teller(apps: &[App]) -> Teller {
                 .collect()
         },
     )
+    .with_ended(move |subscription, at| {
+        let wanted = surplus.get(&subscription.app).is_some_and(|set| set.contains(Tell::SubscriptionEnded));
+        wanted.then(|| ended(subscription, at)).into_iter().collect()
+    })
+}
+
+/// The user registered more devices than they may have.
+fn ended(subscription: &Subscription, at: Timestamp) -> OutboxEvent {
+    let subject = Subject {
+        user_notification_subscription_id: Some(subscription.id),
+        user_id: Some(&subscription.user),
+        reason: Some("tooMany"),
+        ..Subject::default()
+    };
+    cloud_event(Tell::SubscriptionEnded, &subscription.app, &subject, at, (None, None))
 }
 
 /// What the end of a delivery is called, if the store can end it so.

@@ -66,6 +66,10 @@ pub(crate) enum Command {
     /// Look into what is refused, and say why
     #[command(subcommand)]
     Check(CheckCommand),
+    /// Show what became of a notification, in plain words
+    Trace(TraceArgs),
+    /// Delete all that is kept of a user of an app, pending work included
+    Erase(EraseArgs),
     /// Move what `herald up` has on files to a broker and a store; safe to repeat
     Migrate(MigrateArgs),
     /// Measure throughput and latency
@@ -298,6 +302,43 @@ pub(crate) struct ListSubscriptionsArgs {
     #[arg(long, value_name = "USER")]
     pub user: String,
     /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `herald trace`
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    /// The notification's id
+    #[arg(required_unless_present = "app_notification_id", conflicts_with_all = ["app_notification_id", "app", "user"])]
+    pub id: Option<Uuid>,
+    /// Or the producer's own id of it; shows the latest 20
+    #[arg(long, value_name = "NAME", requires = "app")]
+    pub app_notification_id: Option<String>,
+    /// The app whose producer calls it so
+    #[arg(long, value_name = "HOST")]
+    pub app: Option<String>,
+    /// Those to this user alone
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// All facts as JSON, as the gateway answers them
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `herald erase`
+#[derive(Debug, Args)]
+pub(crate) struct EraseArgs {
+    /// The app
+    #[arg(long, value_name = "HOST")]
+    pub app: String,
+    /// The user
+    #[arg(long, value_name = "USER")]
+    pub user: String,
+    /// Don't ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Print the counts as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -125,7 +125,12 @@ async fn play(args: &DemoArgs, input: &Input, folder: &Folder, stop: &Cancellati
     let worker_stop = CancellationToken::new();
     let service = Service::new(folder.path(), &http_url)?;
     let api = gateway::api(&config, &parts.apps, &parts.metrics, &parts.queue)?;
-    let mut working = pin!(worker::serve(parts, gateway::Beside { api, tls: None }, listener, worker_stop.clone()));
+    let mut working = pin!(worker::serve(
+        parts,
+        gateway::Beside { api, ..gateway::Beside::default() },
+        listener,
+        worker_stop.clone()
+    ));
     let program = std::env::current_exe()?;
     let control_url = simulator.control_url();
     let unset: Vec<&str> = LEADING.into_iter().filter(|name| input.env.contains_key(*name)).collect();

@@ -15,7 +15,7 @@ use herald_worker::settings::App;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use crate::config::{Config, credentials, gateway};
+use crate::config::{AppConfig, Config, credentials, gateway};
 use crate::connect::Role;
 use crate::failure::Failure;
 use crate::{connect, shutdown, worker};
@@ -67,7 +67,7 @@ pub(crate) struct Beside {
     pub(crate) request_log: RequestLog,
 }
 
-/// What the routes need that ask who is calling, if there is an issuer.
+/// What the routes need that ask who is calling, if anybody may call.
 ///
 /// # Errors
 /// [`Failure::Usage`] if a file of an issuer has changed.
@@ -77,22 +77,27 @@ pub(crate) fn api(
     metrics: &Metrics,
     queue: &Queue,
 ) -> Result<Option<ApiParts>, Failure> {
-    let api = |identity| ApiParts {
+    let rules = |configured: &AppConfig| {
+        let app = apps.iter().find(|app| app.id == configured.id)?;
+        Some((app.id.clone(), rules(app, configured)))
+    };
+    let api = |(identity, operator)| ApiParts {
         identity,
-        apps: apps.iter().map(|app| (app.id.clone(), rules(app, config))).collect::<HashMap<_, _>>(),
+        operator,
+        apps: config.apps.iter().filter_map(rules).collect::<HashMap<_, _>>(),
         public_url: config.gateway.public_url.clone(),
         resolve: std::sync::Arc::new(herald_worker::resolver(apps, metrics)),
         hints: Some(queue.clone()),
         throttled: config.gateway.throttled,
     };
-    Ok(gateway::identity(config)?.map(api))
+    Ok(gateway::callers(config)?.map(api))
 }
 
-fn rules(app: &App, config: &Config) -> AppRules {
-    let configured = config.apps.iter().find(|configured| configured.id == app.id);
+fn rules(app: &App, configured: &AppConfig) -> AppRules {
     AppRules {
         limits: Limits { fallback_delay_secs: app.fallback.delay_secs },
-        rate: configured.and_then(|app| app.request_rate),
+        subscriptions_per_user: configured.subscriptions_per_user as usize,
+        rate: configured.request_rate,
     }
 }
 

@@ -16,6 +16,7 @@ mod bench;
 mod check;
 mod dead;
 mod demo;
+mod erase;
 mod gateway;
 mod isolated;
 mod migrate;
@@ -23,6 +24,7 @@ mod send;
 mod simulate;
 mod subscriptions;
 mod topology;
+mod trace;
 mod up;
 mod worker;
 
@@ -97,6 +99,8 @@ async fn run(command: Command, input: &Input) -> anyhow::Result<()> {
         Command::Apps(args) => apps::run(&config(Needs::Connections)?, args).await,
         Command::Dead(command) => dead::run(&config(Needs::Connections)?, command).await,
         Command::Check(command) => check::run(&config(Needs::Tokens)?, &command).await,
+        Command::Trace(args) => trace::run(&config(Needs::Connections)?, &args).await,
+        Command::Erase(args) => erase::run(&config(Needs::Connections)?, &args).await,
         Command::Migrate(args) => migrate::run(&config(Needs::Servers)?, &args).await,
         Command::Bench(args) => bench::run(&config(Needs::Servers)?, &args).await,
     }

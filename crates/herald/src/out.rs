@@ -32,6 +32,11 @@ pub(crate) fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) ->
     Ok(())
 }
 
+/// Text from outside, without what a terminal would obey: a line break, an escape.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
 fn aligned<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> Vec<String> {
     let all: Vec<[&str; N]> =
         std::iter::once(heading).chain(rows.iter().map(|row| row.each_ref().map(String::as_str))).collect();

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use herald_core::device::{Address, AddressError, Part};
 use herald_core::ids::{AppId, PushToken, Unsid, UserId};
-use herald_core::subscription::{Platform, Subscription, TokenKind};
+use herald_core::subscription::Subscription;
 use herald_store::NewSubscription;
 use serde_json::{Value, json};
 
@@ -19,10 +20,6 @@ use crate::{connect, out};
 const SHOWN: usize = 6;
 /// A token shorter than this shows nothing.
 const SHORTEST_SHOWN: usize = 24;
-/// The longest token taken: FCM's have some 200 characters, and neither provider promises a length.
-const MAX_TOKEN_LEN: usize = 4096;
-/// Apple's tokens have 32 bytes today, and are said to grow; written in hex.
-const MIN_APNS_TOKEN_LEN: usize = 64;
 
 /// Adds, lists or removes.
 ///
@@ -46,21 +43,33 @@ pub(crate) async fn run(config: &Config, command: SubscriptionsCommand) -> anyho
 
 async fn add(config: &Config, args: SubscribeArgs) -> anyhow::Result<()> {
     let app = known_app(config, &args.app)?;
-    let token = token(args.platform, args.kind, &args.token)?;
+    let address = Address::checked(args.platform, args.kind, args.environment, &args.token).map_err(wrong)?;
     let store = connect::ready_store(config, Role::Other).await?;
     let life = Duration::from_secs(u64::from(args.expires_days) * 24 * 60 * 60);
     let new = NewSubscription {
         app,
         user: UserId::new(args.user),
-        platform: args.platform,
-        token_kind: args.kind,
-        token,
-        environment: args.environment,
+        platform: address.platform,
+        token_kind: address.token_kind,
+        token: address.token,
+        environment: address.environment,
         expires_at: store.clock().now().plus(life),
         unsid: None,
     };
     let made = store.subscribe(new).await.map_err(connect::store_failure)?;
     Ok(out::line(made.id.to_string())?)
+}
+
+/// By the name of the argument.
+fn wrong(error: AddressError) -> Failure {
+    let AddressError { part, problem, fix } = error;
+    let argument = match part {
+        Part::Platform => "--platform",
+        Part::TokenKind => "--kind",
+        Part::Environment => "--environment",
+        Part::PushToken => "--token",
+    };
+    Failure::Usage(format!("{argument}: {problem}; {fix}"))
 }
 
 async fn list(config: &Config, args: &ListSubscriptionsArgs) -> anyhow::Result<()> {
@@ -120,25 +129,6 @@ pub(crate) fn known_app(config: &Config, text: &str) -> Result<AppId, Failure> {
     Err(Failure::Usage(format!("{text}: no such app is configured; known: {}", known.join(", "))))
 }
 
-/// A token that its provider could have given out. The message never quotes it.
-fn token(platform: Platform, kind: TokenKind, text: &str) -> Result<PushToken, Failure> {
-    let wrong = |problem: &str| Err(Failure::Usage(format!("--token: {problem}")));
-    let text = text.trim();
-    if text.is_empty() || text.len() > MAX_TOKEN_LEN || text.contains(char::is_whitespace) {
-        return wrong("is no push token; give the text that the device got from Apple or Google, without spaces");
-    }
-    if platform != Platform::Ios {
-        return Ok(PushToken::new(text));
-    }
-    if kind == TokenKind::Fid {
-        return wrong("iOS devices have no Firebase Installation ID here; leave --kind out and give the APNs token");
-    }
-    if text.len() < MIN_APNS_TOKEN_LEN || text.len() % 2 == 1 || !text.chars().all(|c| c.is_ascii_hexdigit()) {
-        return wrong("is no APNs device token; give its bytes in hex, 64 characters or more");
-    }
-    Ok(PushToken::new(text.to_ascii_lowercase()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,23 +139,5 @@ mod tests {
         check(&format!("{}abcdef", "0".repeat(58)), "…abcdef");
         check("abcdef", "…");
         check("", "…");
-    }
-
-    #[test]
-    fn a_token_that_can_not_be_right_is_refused_without_being_quoted() {
-        let check = |platform, kind, text: &str, good: bool| match token(platform, kind, text) {
-            Ok(_) => assert!(good, "{text}"),
-            Err(failure) => assert!(!good && (text.len() < 3 || !failure.to_string().contains(text)), "{failure}"),
-        };
-        let hex = "AB".repeat(32);
-        check(Platform::Ios, TokenKind::Token, &hex, true);
-        assert_eq!(token(Platform::Ios, TokenKind::Token, &hex).unwrap().expose(), "ab".repeat(32));
-        check(Platform::Ios, TokenKind::Token, "abcdef", false);
-        check(Platform::Ios, TokenKind::Token, &"xy".repeat(32), false);
-        check(Platform::Ios, TokenKind::Fid, &hex, false);
-        check(Platform::Android, TokenKind::Token, "fcm:token-of_any_kind", true);
-        check(Platform::Android, TokenKind::Fid, "cFid", true);
-        check(Platform::Android, TokenKind::Token, "two words", false);
-        check(Platform::Android, TokenKind::Token, " ", false);
     }
 }

@@ -163,6 +163,15 @@ pub fn parse_for(
     finish(fields, Target::User(user), body, envelope, lane, limits, now)
 }
 
+/// Whom a body addresses, if that much of it can be read: for a request that was parked.
+pub fn target_of(body: &[u8]) -> Option<Target> {
+    let (mut fields, mut target_at) = match envelope::object(body).ok()?.unwrapped() {
+        Ok(parts) => parts,
+        Err(flat) => (flat, Fields::default()),
+    };
+    target::read(&mut fields, &mut target_at, None).ok()
+}
+
 /// The notification's fields, and those around it if it is wrapped: the target may stand in either.
 fn open(body: &[u8], envelope: &Envelope<'_>) -> Result<(Fields, Fields), RequestError> {
     envelope::check(body, envelope)?;

@@ -14,7 +14,9 @@ use herald_core::push::Form;
 use herald_core::request::Limits;
 use herald_core::subscription::{Environment, Platform, TokenKind};
 use herald_gateway::identity::{Clients, Identity, IssuerConfig, OwnClient, OwnIssuerConfig, Rules};
-use herald_gateway::{ApiParts, AppRules, Gateway, Parts, ReceiptKeys, RequestLog, ThrottledStatus, TlsFiles};
+use herald_gateway::{
+    ApiParts, AppRules, Gateway, OperatorToken, Parts, ReceiptKeys, RequestLog, ThrottledStatus, TlsFiles,
+};
 use herald_metrics::Metrics;
 use herald_store::{NewDelivery, NewSubscription, PostgresConfig, Resolved, Store, Trace};
 use rcgen::CertifiedKey;
@@ -33,6 +35,10 @@ pub(crate) const MAIL: &str = "mail.contoso.com";
 pub(crate) const CHAT: &str = "chat.fabrikam.com";
 pub(crate) const ME: &str = "/beta/me/notifications";
 pub(crate) const PUBLIC_URL: &str = "https://push.contoso.com";
+/// The operator's token.
+pub(crate) const OPERATOR: &str = "the-operator-has-a-long-token-of-32-or-more";
+/// Subscriptions that a user may have.
+pub(crate) const PER_USER: usize = 3;
 /// What must never come back in a refusal.
 pub(crate) const SECRET: &str = "s3cret";
 
@@ -202,6 +208,10 @@ fn own_issuer() -> OwnIssuerConfig {
     OwnIssuerConfig { url: PUBLIC_URL.to_owned(), key_pem: key.serialize_pem(), clients: vec![client] }
 }
 
+fn app_rules(limits: Limits) -> AppRules {
+    AppRules { limits, subscriptions_per_user: PER_USER, rate: None }
+}
+
 pub(crate) fn api(issuer: &Issuer) -> Result<ApiParts> {
     let clients = Clients::from([("service".to_owned(), AppId::new(MAIL)), ("other".to_owned(), AppId::new(CHAT))]);
     let rules =
@@ -209,9 +219,10 @@ pub(crate) fn api(issuer: &Issuer) -> Result<ApiParts> {
     let config = IssuerConfig { issuer: issuer.url.clone(), rules, jwks_url: None, ca_pem: None };
     Ok(ApiParts {
         identity: Identity::new(vec![config], clients)?,
+        operator: OperatorToken::new(OPERATOR),
         apps: HashMap::from([
-            (AppId::new(MAIL), AppRules { limits: Limits::default(), rate: None }),
-            (AppId::new(CHAT), AppRules { limits: Limits { fallback_delay_secs: (1, 5) }, rate: None }),
+            (AppId::new(MAIL), app_rules(Limits::default())),
+            (AppId::new(CHAT), app_rules(Limits { fallback_delay_secs: (1, 5) })),
         ]),
         public_url: PUBLIC_URL.to_owned(),
         resolve: Arc::new(|_, _, active, _| Resolved {

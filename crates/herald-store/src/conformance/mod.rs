@@ -6,7 +6,9 @@
 
 pub mod dead;
 pub mod due;
+pub mod erase;
 pub mod fanout;
+pub mod import;
 pub mod intake;
 pub mod pauses;
 pub mod prune;
@@ -116,6 +118,10 @@ macro_rules! conformance_tests {
                 concurrent_registrations_of_one_token_leave_one_active
                 many_are_registered_at_once_and_known_tokens_are_renewed
                 ending_is_told_once
+                a_new_device_beyond_the_limit_ends_the_one_confirmed_longest_ago
+                concurrent_registrations_of_one_user_keep_to_the_limit
+                what_a_device_says_of_itself_is_kept_until_it_says_otherwise
+                a_known_subscription_alone_is_renewed_if_so_asked
             }
             pauses {
                 a_pause_is_seen_by_all_until_resumed
@@ -140,6 +146,18 @@ macro_rules! conformance_tests {
                 sweeping_is_done_in_steps
                 unrenewed_subscriptions_end_when_they_expire
             }
+            import {
+                what_is_exported_is_imported_elsewhere_under_its_id
+                an_import_takes_nothing_from_what_is_here
+                of_rows_with_one_token_the_first_has_it
+                two_imports_of_the_same_rows_at_once_add_each_once
+            }
+            erase {
+                all_of_a_user_goes_and_nothing_of_another
+                a_push_under_way_records_nothing_of_a_user_who_was_erased
+                a_fanout_under_way_is_stopped_and_much_goes_in_steps
+                erasing_beside_workers_ends_without_a_fault
+            }
             dead {
                 dead_letters_are_chosen_by_reason_app_queue_and_time
                 pages_meet_each_dead_letter_once_in_either_order
@@ -151,6 +169,7 @@ macro_rules! conformance_tests {
                 the_clock_tells_the_stores_time
                 stats_say_what_waits
                 a_trace_belongs_to_its_app
+                notifications_are_found_by_their_producers_name
                 the_schema_is_checked_and_migrating_again_is_harmless
             }
         }

@@ -6,7 +6,7 @@ use herald_core::ids::AppId;
 use herald_core::lane::DispatchQueue;
 use herald_core::time::Timestamp;
 
-use super::{LONG, OVER, State, Uuid, app, due, ending, event, letters, taken, told};
+use super::{LONG, OVER, State, Uuid, app, due, ending, event, letters, request, store_one, taken, told, user};
 use crate::{DeadLetter, Record, Store};
 
 pub async fn events_come_out_until_they_are_done(store: Store) {
@@ -90,6 +90,43 @@ pub async fn a_trace_belongs_to_its_app(store: Store) {
     assert!(store.trace(&app(), id).await.unwrap().is_some());
     assert_eq!(store.trace(&AppId::new("other.contoso.com"), id).await.unwrap(), None);
     assert_eq!(store.open_count(&AppId::new("other.contoso.com")).await.unwrap(), 0);
+}
+
+pub async fn notifications_are_found_by_their_producers_name(store: Store) {
+    let named = |user: &str, key: &str, name: Option<&str>| {
+        let mut new = request(user, key);
+        new.request.content.app_notification_id = name.map(str::to_owned);
+        new
+    };
+    let other = AppId::new("other.contoso.com");
+    let of_other = |mut new: crate::NewNotification| {
+        new.request.app = other.clone();
+        new
+    };
+    let mut ids = Vec::new();
+    for new in [
+        named("anna", "1", Some("order")),
+        named("ben", "1", Some("order")),
+        of_other(named("anna", "1", Some("order"))),
+        named("anna", "2", Some("order")),
+        named("anna", "3", Some("another")),
+        named("anna", "4", None),
+    ] {
+        ids.push(store_one(&store, new, 0, LONG).await.id);
+    }
+    let all = [app(), other.clone()];
+    let find = |apps: &[AppId], of: Option<&str>, limit| {
+        let (store, apps, of) = (store.clone(), apps.to_vec(), of.map(user));
+        async move { store.named(&apps, of.as_ref(), "order", limit).await.unwrap() }
+    };
+    let mine = |at: usize| (app(), ids[at]);
+    assert_eq!(find(&all, None, 20).await, [mine(3), (other.clone(), ids[2]), mine(1), mine(0)]);
+    assert_eq!(find(&all, None, 2).await, [mine(3), (other.clone(), ids[2])]);
+    assert_eq!(find(&all[..1], Some("anna"), 20).await, [mine(3), mine(0)]);
+    assert_eq!(find(&all[1..], Some("ben"), 20).await, []);
+    assert_eq!(find(&[], None, 20).await, []);
+    assert_eq!(store.app_of(ids[2]).await.unwrap(), Some(other));
+    assert_eq!(store.app_of(herald_core::ids::NotificationId(Uuid::now_v7())).await.unwrap(), None);
 }
 
 pub async fn the_schema_is_checked_and_migrating_again_is_harmless(store: Store) {

@@ -17,6 +17,10 @@ pub(crate) struct SubscriptionRow {
     pub(crate) expires_at: i64,
     pub(crate) ended_at: Option<i64>,
     pub(crate) end_reason: Option<String>,
+    pub(crate) alerts_allowed: Option<bool>,
+    pub(crate) low_power_mode: Option<bool>,
+    pub(crate) background_refresh: Option<bool>,
+    pub(crate) reported_at: Option<i64>,
 }
 
 /// A row of `pauses`.

@@ -178,7 +178,7 @@ fn entry(row: &PgRow) -> Result<DeadEntry> {
     })
 }
 
-fn letter(row: &PgRow) -> Result<DeadLetter> {
+pub(crate) fn letter(row: &PgRow) -> Result<DeadLetter> {
     let columns = Columns::new(row, "dead_letters");
     Ok(DeadLetter {
         id: columns.get("id")?,

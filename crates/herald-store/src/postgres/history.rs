@@ -62,6 +62,48 @@ impl Postgres {
         .await
     }
 
+    /// Index: primary key.
+    pub(crate) async fn app_of(&self, id: NotificationId) -> Result<Option<AppId>> {
+        let app: Option<String> = sqlx::query_scalar("SELECT app_id FROM notifications WHERE id = $1")
+            .bind(id.0)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(during("app_of"))?;
+        Ok(app.map(AppId::new))
+    }
+
+    /// Index: `notifications_by_name`, backwards, for each app.
+    pub(crate) async fn named(
+        &self,
+        apps: &[AppId],
+        user: Option<&UserId>,
+        name: &str,
+        limit: i64,
+    ) -> Result<Vec<(AppId, NotificationId)>> {
+        let found: Vec<(String, Uuid)> = sqlx::query_as(
+            "
+            SELECT named.app_id, named.id
+              FROM unnest($1::text[]) AS app (id)
+             CROSS JOIN LATERAL (
+                   SELECT app_id, id
+                     FROM notifications
+                    WHERE app_id = app.id AND app_notification_id = $2 AND ($3::text IS NULL OR user_id = $3)
+                    ORDER BY id DESC
+                    LIMIT $4
+                   ) AS named
+             ORDER BY named.id DESC
+             LIMIT $4",
+        )
+        .bind(apps.iter().map(AppId::as_str).collect::<Vec<_>>())
+        .bind(name)
+        .bind(user.map(UserId::as_str))
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("named"))?;
+        Ok(found.into_iter().map(|(app, id)| (AppId::new(app), NotificationId(id))).collect())
+    }
+
     /// Index: `notifications_app_id_user_id_key_key`.
     pub(crate) async fn notification_by_key(
         &self,

@@ -201,6 +201,7 @@ async fn insert_notifications(
         .bind(named.iter().map(|(new, _)| stored(new.request.expires_at)).collect::<Vec<_>>())
         .bind(named.iter().map(|(new, _)| new.request.deliver_at.map(stored)).collect::<Vec<_>>())
         .bind(wide)
+        .bind(named.iter().map(|(new, _)| new.request.content.app_notification_id.as_deref()).collect::<Vec<_>>())
         .fetch_all(connection)
         .await
         .map_err(during(OPERATION))?;
@@ -212,11 +213,14 @@ async fn insert_notifications(
 
 /// Unique index: `notifications_app_id_user_id_key_key`. In the order given, so that of two with one key the first counts.
 const INSERT_NOTIFICATIONS: &str = "
-    INSERT INTO notifications (id, app_id, user_id, key, lane, content, received_at, expires_at, deliver_at, next_at)
+    INSERT INTO notifications (id, app_id, user_id, key, lane, content, received_at, expires_at, deliver_at, next_at,
+                               app_notification_id)
     SELECT id, app_id, user_id, key, lane, content, received_at, expires_at, deliver_at,
-           CASE WHEN deliver_at > clock_timestamp() THEN deliver_at WHEN wide THEN clock_timestamp() END
+           CASE WHEN deliver_at > clock_timestamp() THEN deliver_at WHEN wide THEN clock_timestamp() END,
+           app_notification_id
       FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::timestamptz[],
-                  $8::timestamptz[], $9::timestamptz[], $10::boolean[])
-           AS new (id, app_id, user_id, key, lane, content, received_at, expires_at, deliver_at, wide)
+                  $8::timestamptz[], $9::timestamptz[], $10::boolean[], $11::text[])
+           AS new (id, app_id, user_id, key, lane, content, received_at, expires_at, deliver_at, wide,
+                   app_notification_id)
         ON CONFLICT (app_id, user_id, key) DO NOTHING
     RETURNING id, next_at IS NOT NULL, clock_timestamp()";

@@ -8,9 +8,11 @@ mod close;
 mod dead;
 mod deliveries;
 mod due;
+mod erase;
 mod error;
 mod fanout;
 mod history;
+mod import;
 mod intake;
 pub(crate) mod moving;
 mod outbox;
@@ -54,6 +56,7 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
         script(1, "tables", include_str!("../../migrations/postgres/0001_tables.sql")),
         script(2, "pauses cut short", include_str!("../../migrations/postgres/0002_pauses_cut_short.sql")),
         script(3, "fanout claims", include_str!("../../migrations/postgres/0003_fanout_claims.sql")),
+        script(5, "devices and names", include_str!("../../migrations/postgres/0005_devices_and_names.sql")),
     ])
 });
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use herald_core::delivery::{Delivery, State};
+use herald_core::device::DeviceState;
 use herald_core::ids::{AppId, DeliveryId, PushToken, Unsid, UserId};
 use herald_core::lane::{DispatchQueue, Lane};
 use herald_core::push::Form;
@@ -14,7 +15,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::error::{during, unreadable};
-use crate::{Attempt, Result};
+use crate::{Attempt, KnownSubscription, Result};
 
 /// Last moment that a `timestamptz` of ours holds: the end of the year 9999. Later ones are stored as this.
 const LATEST_MICROS: i64 = 253_402_300_799_000_000;
@@ -149,6 +150,17 @@ impl<'r> Columns<'r> {
             confirmed_at: self.time("confirmed_at")?,
             expires_at: self.time("expires_at")?,
         })
+    }
+
+    /// All columns of `subscriptions` that a person may ask for, and whether it is `active`.
+    pub(crate) fn known(&self) -> Result<KnownSubscription> {
+        let device = DeviceState {
+            alerts_allowed: self.get("alerts_allowed")?,
+            low_power_mode: self.get("low_power_mode")?,
+            background_refresh: self.get("background_refresh")?,
+        };
+        let reported_at = self.time_or_none("reported_at")?;
+        Ok(KnownSubscription { subscription: self.subscription()?, active: self.get("active")?, device, reported_at })
     }
 }
 

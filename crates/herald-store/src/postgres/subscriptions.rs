@@ -1,6 +1,7 @@
 //! Subscriptions: one active one per push token, app and environment.
 
 use herald_core::delivery::State;
+use herald_core::device::DeviceState;
 use herald_core::ids::{AppId, Unsid, UserId};
 use herald_core::subscription::Subscription;
 use sqlx::PgConnection;
@@ -11,49 +12,56 @@ use uuid::Uuid;
 use super::Postgres;
 use super::close::{close_deliveries, open_deliveries_to, tell};
 use super::error::{during, is_unique_violation};
+use super::outbox::insert_events;
 use super::prune::end_subscriptions;
 use super::rows::{Columns, stored};
 use crate::subscriptions::plan;
-use crate::{KnownSubscription, NewSubscription, Result, Teller};
+use crate::{KnownSubscription, NewSubscription, Registered, Registration, Result, Teller};
 
 /// A registration by [`Postgres::subscribe_many`] takes no turn; one that meets it tries again.
 const TRIES: usize = 4;
 
 impl Postgres {
-    pub(crate) async fn subscribe(&self, new: &NewSubscription, teller: Option<&Teller>) -> Result<Subscription> {
-        for _ in 1..TRIES {
-            if let Some(subscription) = self.try_subscribe(new, teller).await? {
-                return Ok(subscription);
+    pub(crate) async fn register(
+        &self,
+        registration: &Registration,
+        teller: Option<&Teller>,
+    ) -> Result<Option<Registered>> {
+        for _ in 0..TRIES {
+            if let Tried::Done(registered) = self.try_register(registration, teller).await? {
+                return Ok(registered.map(|registered| *registered));
             }
         }
         let cause = "the token is being registered elsewhere".to_owned();
-        let last = self.try_subscribe(new, teller).await?;
-        last.ok_or(crate::StoreError::Unavailable { operation: "subscribe", cause })
+        Err(crate::StoreError::Unavailable { operation: "register", cause })
     }
 
-    /// None if another transaction made the token's active subscription meanwhile.
-    async fn try_subscribe(&self, new: &NewSubscription, teller: Option<&Teller>) -> Result<Option<Subscription>> {
-        const OPERATION: &str = "subscribe";
+    async fn try_register(&self, registration: &Registration, teller: Option<&Teller>) -> Result<Tried> {
+        const OPERATION: &str = "register";
         let mut tx = self.pool.begin().await.map_err(during(OPERATION))?;
-        take_turn(&mut tx, new).await.map_err(during(OPERATION))?;
-        let rows = lock_candidates(&mut tx, new).await.map_err(during(OPERATION))?;
-        let candidates: Vec<Subscription> =
-            rows.iter().map(|row| Columns::new(row, OPERATION).subscription()).collect::<Result<_>>()?;
-        let plan = plan(new, &candidates);
-        for former in plan.replaced {
-            end_subscriptions(&mut tx, vec![former.id.0], "replaced").await.map_err(during(OPERATION))?;
+        take_turn(&mut tx, registration).await.map_err(during(OPERATION))?;
+        let rows = lock_candidates(&mut tx, registration).await.map_err(during(OPERATION))?;
+        let candidates: Vec<KnownSubscription> =
+            rows.iter().map(|row| Columns::new(row, OPERATION).known()).collect::<Result<_>>()?;
+        let Some(plan) = plan(registration, &candidates) else { return Ok(Tried::Done(None)) };
+        let ended = plan.replaced.iter().map(|s| (*s, "replaced")).chain(plan.surplus.iter().map(|s| (*s, "surplus")));
+        for (former, reason) in ended {
+            end_subscriptions(&mut tx, vec![former.id.0], reason).await.map_err(during(OPERATION))?;
             withdraw_to(&mut tx, former, teller, OPERATION).await?;
         }
         let written = match plan.keep {
-            Some(unsid) => renew(&mut tx, unsid, new).await,
-            None => insert(&mut tx, Unsid(Uuid::now_v7()), new).await,
+            Some(unsid) => renew(&mut tx, unsid, registration).await,
+            None => insert(&mut tx, Unsid(Uuid::now_v7()), registration).await,
         };
-        let (unsid, confirmed_at) = match written {
-            Err(error) if is_unique_violation(&error) => return Ok(None),
+        let row = match written {
+            Err(error) if is_unique_violation(&error) => return Ok(Tried::Again),
             other => other.map_err(during(OPERATION))?,
         };
+        let known = Columns::new(&row, OPERATION).known()?;
+        let events = Teller::surplus(teller, &plan.surplus, known.subscription.confirmed_at);
+        insert_events(&mut tx, &events).await.map_err(during(OPERATION))?;
         tx.commit().await.map_err(during(OPERATION))?;
-        Ok(Some(subscription(new, unsid, confirmed_at)))
+        Ok(Tried::Done(Some(Box::new(Registered { known, made: plan.keep.is_none() }))))
     }
 
     pub(crate) async fn subscribe_many(
@@ -69,10 +77,72 @@ impl Postgres {
             all.push(match made.get(&id) {
                 Some(confirmed_at) => subscription(new, id, *confirmed_at),
                 // Its token has an active subscription: renewed or replaced like any other.
-                None => self.subscribe(&NewSubscription { unsid: None, ..new.clone() }, teller).await?,
+                None => self.renewed(new, teller).await?,
             });
         }
         Ok(all)
+    }
+
+    async fn renewed(&self, new: &NewSubscription, teller: Option<&Teller>) -> Result<Subscription> {
+        let registration = NewSubscription { unsid: None, ..new.clone() }.into();
+        let registered = self.register(&registration, teller).await?;
+        let cause = "a subscription without conditions was not made".to_owned();
+        let missing = crate::StoreError::Unavailable { operation: "subscribe_many", cause };
+        registered.map(|registered| registered.known.subscription).ok_or(missing)
+    }
+
+    /// Index: primary key.
+    pub(crate) async fn report(&self, unsid: Unsid, said: DeviceState) -> Result<Option<KnownSubscription>> {
+        let row = sqlx::query(
+            "
+            UPDATE subscriptions
+               SET alerts_allowed = coalesce($2, alerts_allowed), low_power_mode = coalesce($3, low_power_mode),
+                   background_refresh = coalesce($4, background_refresh),
+                   reported_at = CASE WHEN coalesce($2, $3, $4) IS NULL THEN reported_at ELSE clock_timestamp() END
+             WHERE id = $1 AND ended_at IS NULL AND expires_at > clock_timestamp()
+            RETURNING *, true AS active",
+        )
+        .bind(unsid.0)
+        .bind(said.alerts_allowed)
+        .bind(said.low_power_mode)
+        .bind(said.background_refresh)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(during("report"))?;
+        row.map(|row| Columns::new(&row, "report").known()).transpose()
+    }
+
+    /// Index: primary key.
+    pub(crate) async fn known(&self, unsids: &[Unsid]) -> Result<Vec<KnownSubscription>> {
+        let rows = sqlx::query(
+            "
+            SELECT *, ended_at IS NULL AND expires_at > clock_timestamp() AS active
+              FROM subscriptions
+             WHERE id = ANY ($1)",
+        )
+        .bind(unsids.iter().map(|unsid| unsid.0).collect::<Vec<_>>())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("known"))?;
+        rows.iter().map(|row| Columns::new(row, "known").known()).collect()
+    }
+
+    /// Index: `subscriptions_of_user`.
+    pub(crate) async fn devices(&self, app: &AppId, user: &UserId) -> Result<Vec<KnownSubscription>> {
+        let rows = sqlx::query(
+            "
+            SELECT *, true AS active
+              FROM subscriptions
+             WHERE app_id = $1 AND user_id = $2 AND ended_at IS NULL AND expires_at > clock_timestamp()
+             ORDER BY id
+             LIMIT 1000",
+        )
+        .bind(app.as_str())
+        .bind(user.as_str())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("devices"))?;
+        rows.iter().map(|row| Columns::new(row, "devices").known()).collect()
     }
 
     /// Index: `subscriptions_of_user`.
@@ -93,24 +163,8 @@ impl Postgres {
         rows.iter().map(|row| Columns::new(row, "list").subscription()).collect()
     }
 
-    /// Index: primary key.
     pub(crate) async fn subscription(&self, unsid: Unsid) -> Result<Option<KnownSubscription>> {
-        let row = sqlx::query(
-            "
-            SELECT id, app_id, user_id, platform, token_kind, token, environment, confirmed_at, expires_at,
-                   ended_at IS NULL AND expires_at > clock_timestamp() AS active
-              FROM subscriptions
-             WHERE id = $1",
-        )
-        .bind(unsid.0)
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(during("subscription"))?;
-        let known = |row: PgRow| {
-            let columns = Columns::new(&row, "subscription");
-            Ok(KnownSubscription { subscription: columns.subscription()?, active: columns.get("active")? })
-        };
-        row.map(known).transpose()
+        Ok(self.known(&[unsid]).await?.pop())
     }
 
     pub(crate) async fn end(&self, unsid: Unsid, teller: Option<&Teller>) -> Result<bool> {
@@ -127,26 +181,43 @@ impl Postgres {
     }
 }
 
-/// Registrations of one token come one after another, also while it has no row that could be locked. Until the
-/// transaction's end.
-async fn take_turn(connection: &mut PgConnection, new: &NewSubscription) -> sqlx::Result<()> {
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended(concat_ws(E'\\n', $1::text, $2::text, $3::text), 0))")
-        .bind(new.app.as_str())
-        .bind(new.environment.as_str())
-        .bind(new.token.expose())
-        .execute(connection)
-        .await?;
+/// What a try to register came to.
+enum Tried {
+    /// It is done, unless only a known subscription would have done.
+    Done(Option<Box<Registered>>),
+    /// Another transaction made the token's active subscription meanwhile.
+    Again,
+}
+
+/// Registrations of one token come one after another, also while it has no row that could be locked; those of one user too, so
+/// that they are counted. Until the transaction's end, and in one order, so that two never wait for each other.
+async fn take_turn(connection: &mut PgConnection, Registration { new, .. }: &Registration) -> sqlx::Result<()> {
+    sqlx::query(
+        "
+        SELECT pg_advisory_xact_lock(key)
+          FROM unnest(ARRAY[hashtextextended(concat_ws(E'\\n', $1::text, $2::text, $3::text), 0),
+                            hashtextextended(concat_ws(E'\\n', $1::text, $4::text), 1)]) AS turn (key)
+         ORDER BY key",
+    )
+    .bind(new.app.as_str())
+    .bind(new.environment.as_str())
+    .bind(new.token.expose())
+    .bind(new.user.as_str())
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
-/// Indexes: `subscriptions_by_token`, primary key.
-async fn lock_candidates(connection: &mut PgConnection, new: &NewSubscription) -> sqlx::Result<Vec<PgRow>> {
+/// Those that have the token, and the one named; with a limit all of the user. Indexes: `subscriptions_by_token`, primary key,
+/// `subscriptions_of_user`.
+async fn lock_candidates(connection: &mut PgConnection, registration: &Registration) -> sqlx::Result<Vec<PgRow>> {
+    let Registration { new, limit, .. } = registration;
     sqlx::query(
         "
-        SELECT id, app_id, user_id, platform, token_kind, token, environment, confirmed_at, expires_at
+        SELECT *, expires_at > clock_timestamp() AS active
           FROM subscriptions
          WHERE ended_at IS NULL
-           AND ((app_id = $1 AND environment = $2 AND token = $3) OR id = $4)
+           AND ((app_id = $1 AND environment = $2 AND token = $3) OR id = $4 OR (app_id = $1 AND user_id = $5))
          ORDER BY id
            FOR UPDATE",
     )
@@ -154,6 +225,7 @@ async fn lock_candidates(connection: &mut PgConnection, new: &NewSubscription) -
     .bind(new.environment.as_str())
     .bind(new.token.expose())
     .bind(new.unsid.map(|unsid| unsid.0))
+    .bind(limit.map(|_| new.user.as_str()))
     .fetch_all(connection)
     .await
 }
@@ -173,17 +245,16 @@ async fn lock_open(connection: &mut PgConnection, unsid: Unsid) -> sqlx::Result<
     .await
 }
 
-async fn insert(
-    connection: &mut PgConnection,
-    unsid: Unsid,
-    new: &NewSubscription,
-) -> sqlx::Result<(Uuid, OffsetDateTime)> {
-    sqlx::query_as(
+async fn insert(connection: &mut PgConnection, unsid: Unsid, registration: &Registration) -> sqlx::Result<PgRow> {
+    let Registration { new, device, .. } = registration;
+    sqlx::query(
         "
         INSERT INTO subscriptions (id, app_id, user_id, platform, token_kind, token, environment, created_at,
-                                   confirmed_at, expires_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp(), clock_timestamp(), $8)
-        RETURNING id, confirmed_at",
+                                   confirmed_at, expires_at, alerts_allowed, low_power_mode, background_refresh,
+                                   reported_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp(), clock_timestamp(), $8, $9, $10, $11,
+                CASE WHEN coalesce($9, $10, $11) IS NOT NULL THEN clock_timestamp() END)
+        RETURNING *, true AS active",
     )
     .bind(unsid.0)
     .bind(new.app.as_str())
@@ -193,23 +264,25 @@ async fn insert(
     .bind(new.token.expose())
     .bind(new.environment.as_str())
     .bind(stored(new.expires_at))
+    .bind(device.alerts_allowed)
+    .bind(device.low_power_mode)
+    .bind(device.background_refresh)
     .fetch_one(connection)
     .await
 }
 
 /// Index: primary key.
-async fn renew(
-    connection: &mut PgConnection,
-    unsid: Unsid,
-    new: &NewSubscription,
-) -> sqlx::Result<(Uuid, OffsetDateTime)> {
-    sqlx::query_as(
+async fn renew(connection: &mut PgConnection, unsid: Unsid, registration: &Registration) -> sqlx::Result<PgRow> {
+    let Registration { new, device, .. } = registration;
+    sqlx::query(
         "
         UPDATE subscriptions
            SET platform = $2, token_kind = $3, token = $4, environment = $5, confirmed_at = clock_timestamp(),
-               expires_at = $6
+               expires_at = $6, alerts_allowed = coalesce($7, alerts_allowed),
+               low_power_mode = coalesce($8, low_power_mode), background_refresh = coalesce($9, background_refresh),
+               reported_at = CASE WHEN coalesce($7, $8, $9) IS NULL THEN reported_at ELSE clock_timestamp() END
          WHERE id = $1
-        RETURNING id, confirmed_at",
+        RETURNING *, true AS active",
     )
     .bind(unsid.0)
     .bind(new.platform.number())
@@ -217,6 +290,9 @@ async fn renew(
     .bind(new.token.expose())
     .bind(new.environment.as_str())
     .bind(stored(new.expires_at))
+    .bind(device.alerts_allowed)
+    .bind(device.low_power_mode)
+    .bind(device.background_refresh)
     .fetch_one(connection)
     .await
 }

@@ -71,7 +71,7 @@ async fn mark_expired(connection: &mut sqlx::PgConnection, limit: i64) -> sqlx::
     .await
 }
 
-/// Indexes: `notifications_to_delete`, `deliveries_of_notification`. The only statement that deletes either.
+/// Indexes: `notifications_to_delete`, `deliveries_of_notification`. Beside erasure the only one that deletes either.
 async fn delete_notifications(pool: &PgPool, limit: i64, keep: Duration) -> sqlx::Result<u64> {
     let deleted = sqlx::query(
         "

@@ -167,7 +167,7 @@ fn entry(columns: &Columns<'_>) -> JobResult<DeadEntry> {
     })
 }
 
-fn letter(columns: &Columns<'_>) -> JobResult<DeadLetter> {
+pub(crate) fn letter(columns: &Columns<'_>) -> JobResult<DeadLetter> {
     Ok(DeadLetter {
         id: columns.get("id")?,
         source_queue: columns.get("source_queue")?,

@@ -26,6 +26,35 @@ impl Sqlite {
         .await
     }
 
+    pub(crate) async fn app_of(&self, id: NotificationId) -> Result<Option<AppId>> {
+        self.read("app_of", move |tx| {
+            let mut read = tx.connection.prepare_cached("SELECT app_id FROM notifications WHERE id = ?1")?;
+            first(&mut read, [id.0], |columns| columns.app())
+        })
+        .await
+    }
+
+    pub(crate) async fn named(
+        &self,
+        apps: &[AppId],
+        user: Option<&UserId>,
+        name: &str,
+        limit: i64,
+    ) -> Result<Vec<(AppId, NotificationId)>> {
+        let (apps, user, name) = (apps.to_vec(), user.cloned(), name.to_owned());
+        self.read("named", move |tx| {
+            let mut found = Vec::new();
+            for app in apps {
+                let ids = find_by_name(tx, &app, user.as_ref(), &name, limit)?;
+                found.extend(ids.into_iter().map(|id| (app.clone(), id)));
+            }
+            found.sort_unstable_by_key(|(_, id)| std::cmp::Reverse(*id));
+            found.truncate(usize::try_from(limit).unwrap_or(0));
+            Ok(found)
+        })
+        .await
+    }
+
     pub(crate) async fn notification_by_key(
         &self,
         app: &AppId,
@@ -110,6 +139,26 @@ fn find_by_key(tx: &Tx<'_>, app: &AppId, user: &UserId, key: &str) -> JobResult<
         tx.connection.prepare_cached("SELECT id FROM notifications WHERE app_id = ?1 AND user_id = ?2 AND key = ?3")?;
     let id = find.query_row(params![app.as_str(), user.as_str(), key], |row| row.get(0)).optional()?;
     Ok(id.map(NotificationId))
+}
+
+/// Index: `notifications_by_name`, backwards.
+fn find_by_name(
+    tx: &Tx<'_>,
+    app: &AppId,
+    user: Option<&UserId>,
+    name: &str,
+    limit: i64,
+) -> JobResult<Vec<NotificationId>> {
+    let mut find = tx.connection.prepare_cached(
+        "
+        SELECT id
+          FROM notifications INDEXED BY notifications_by_name
+         WHERE app_id = ?1 AND app_notification_id = ?2 AND (?3 IS NULL OR user_id = ?3)
+         ORDER BY id DESC
+         LIMIT ?4",
+    )?;
+    let values = params![app.as_str(), name, user.map(UserId::as_str), limit];
+    find.query_and_then(values, |row| Ok(NotificationId(row.get(0)?)))?.collect()
 }
 
 /// Reads all of `deliveries_due`.

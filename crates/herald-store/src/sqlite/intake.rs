@@ -125,8 +125,9 @@ fn insert_notification(
         serde_json::to_string(&request.content).map_err(|_| Fault::Defect("a content can't be written".to_owned()))?;
     let mut insert = tx.connection.prepare_cached(
         "
-        INSERT INTO notifications (id, app_id, user_id, key, lane, content, received_at, expires_at, deliver_at, next_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+        INSERT INTO notifications (id, app_id, user_id, key, lane, content, received_at, expires_at, deliver_at, next_at,
+                                   app_notification_id)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
             ON CONFLICT (app_id, user_id, key) DO NOTHING",
     )?;
     let inserted = insert.execute(params![
@@ -140,6 +141,7 @@ fn insert_notification(
         stored(request.expires_at),
         request.deliver_at.map(stored),
         next_at.map(stored),
+        request.content.app_notification_id,
     ])?;
     Ok(inserted > 0)
 }

@@ -20,7 +20,9 @@ mod sweep;
 mod pauses;
 mod outbox;
 mod dead;
+mod erase;
 mod history;
+mod import;
 mod moving;
 
 use std::path::PathBuf;
@@ -38,9 +40,10 @@ use time::StoreTime;
 /// "HrlS": marks the file as a store of Herald.
 const APPLICATION_ID: i32 = 0x4872_6c53;
 
-static MIGRATIONS: [&str; 2] = [
+static MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/sqlite/0001_tables.sql"),
     include_str!("../../migrations/sqlite/0002_fanout_claims.sql"),
+    include_str!("../../migrations/sqlite/0004_devices_and_names.sql"),
 ];
 
 /// A file, open.

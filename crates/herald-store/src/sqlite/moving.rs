@@ -247,6 +247,10 @@ impl Moved for SubscriptionRow {
             expires_at: columns.get("expires_at")?,
             ended_at: columns.get("ended_at")?,
             end_reason: text_or_none(columns, "end_reason")?,
+            alerts_allowed: columns.get("alerts_allowed")?,
+            low_power_mode: columns.get("low_power_mode")?,
+            background_refresh: columns.get("background_refresh")?,
+            reported_at: columns.get("reported_at")?,
         })
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use herald_core::delivery::{Delivery, State};
+use herald_core::device::DeviceState;
 use herald_core::ids::{AppId, DeliveryId, PushToken, Unsid, UserId};
 use herald_core::lane::{DispatchQueue, Lane};
 use herald_core::push::Form;
@@ -12,7 +13,7 @@ use herald_sqlite::Fault;
 use herald_sqlite::rusqlite::types::FromSql;
 use herald_sqlite::rusqlite::{Params, Row, Statement};
 
-use crate::Attempt;
+use crate::{Attempt, KnownSubscription};
 
 type Result<T> = std::result::Result<T, Fault>;
 
@@ -146,6 +147,17 @@ impl Columns<'_> {
             confirmed_at: self.time("confirmed_at")?,
             expires_at: self.time("expires_at")?,
         })
+    }
+
+    /// All columns of `subscriptions` that a person may ask for, and whether it is `active`.
+    pub(crate) fn known(&self) -> Result<KnownSubscription> {
+        let device = DeviceState {
+            alerts_allowed: self.get("alerts_allowed")?,
+            low_power_mode: self.get("low_power_mode")?,
+            background_refresh: self.get("background_refresh")?,
+        };
+        let reported_at = self.time_or_none("reported_at")?;
+        Ok(KnownSubscription { subscription: self.subscription()?, active: self.get("active")?, device, reported_at })
     }
 }
 

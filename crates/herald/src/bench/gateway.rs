@@ -116,8 +116,9 @@ async fn gateway(store: &Store, serving: &mut JoinSet<std::io::Result<()>>) -> a
         events: TellSet::EMPTY,
     };
     let api = ApiParts {
+        operator: None,
         identity: Identity::default().with_own(issuer)?,
-        apps: HashMap::from([(app, AppRules { limits, rate: None })]),
+        apps: HashMap::from([(app, AppRules { limits, subscriptions_per_user: 1, rate: None })]),
         public_url: String::new(),
         resolve: Arc::new(herald_worker::resolver(&[rules], &metrics)),
         hints: None,

@@ -27,6 +27,8 @@ const FALLBACK_DELAY_SECS: (u32, u32) = (60, 600);
 const WIDEST_DELAY_SECS: (u32, u32) = (1, 86_400);
 /// `request_burst`: this many seconds' worth of `requests_per_second`.
 const BURST_TIMES: u32 = 2;
+/// `subscriptions_per_user`: more than anybody's phones and tablets, and few enough that a loop in an app fills nothing.
+const SUBSCRIPTIONS_PER_USER: u32 = 20;
 /// The longest app id: it is part of routing keys (255 bytes at most) behind the event's name.
 const MAX_APP_ID_LEN: usize = 200;
 
@@ -84,6 +86,8 @@ fn one(id: AppId, raw: RawApp, env: &Env, needs: Needs, problems: &mut Problems)
         given => Some(within(given.as_ref(), 0, (1, 1_000_000), problems)?),
     };
     let request_rate = request_rate(raw.requests_per_second.as_ref(), raw.request_burst.as_ref(), problems)?;
+    let subscriptions_per_user =
+        within(raw.subscriptions_per_user.as_ref(), SUBSCRIPTIONS_PER_USER, (1, 1_000), problems);
     let receipt_keys = receipt_keys(raw.receipt_keys, env, needs, problems);
     let events = events(raw.events.as_ref(), problems);
     // A provider with a problem must not look like one that is not there.
@@ -98,6 +102,7 @@ fn one(id: AppId, raw: RawApp, env: &Env, needs: Needs, problems: &mut Problems)
         client_ids,
         pushes_per_second,
         request_rate,
+        subscriptions_per_user: subscriptions_per_user?,
         events,
         apns,
         fcm,

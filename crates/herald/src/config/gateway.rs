@@ -6,12 +6,13 @@
 use std::path::PathBuf;
 
 use herald_gateway::identity::{Clients, Identity, IssuerConfig, OwnClient, OwnIssuerConfig, Rules};
-use herald_gateway::{RequestLog, ThrottledStatus, TlsFiles};
+use herald_gateway::{OperatorToken, RequestLog, ThrottledStatus, TlsFiles};
 
 use super::check::existing;
 use super::problem::Problems;
 use super::raw::{RawGateway, RawIssuer, RawSecret};
 use super::secret::Secret;
+use super::source::OPERATOR_TOKEN;
 use super::table::Given;
 use super::{AppConfig, Config, GatewayConfig, IssuerSettings, KeyConfig, KeySource, Needs, apps};
 use crate::failure::Failure;
@@ -22,10 +23,13 @@ const USER_CLAIM: &str = "sub";
 const MAX_PREFIX_CHARS: usize = 64;
 /// The shortest secret of a client: anybody may guess as often as they like.
 const MIN_SECRET_CHARS: usize = 16;
+const NO_OPERATOR_TOKEN: &str = "is no token of 32 or more visible ASCII characters";
+const MAKE_OPERATOR_TOKEN: &str = "make one with openssl rand -hex 32";
 
 pub(super) fn check(raw: RawGateway, apps: &[AppConfig], needs: Needs, problems: &mut Problems) -> GatewayConfig {
     let public_url = raw.public_url.map(|given| public_url(&given, problems)).unwrap_or_default();
     let tls = tls(&raw.at, raw.tls_cert_file, raw.tls_key_file, needs, problems);
+    let operator_token = operator_token(raw.operator_token_file, raw.operator_token, needs, problems);
     let signing_key_file =
         raw.token_issuer.and_then(|(at, key)| signing_key(&at, key, &public_url, (apps, needs), problems));
     if let Some(client) = apps.iter().find_map(|app| app.clients.first()).filter(|_| signing_key_file.is_none()) {
@@ -55,7 +59,7 @@ pub(super) fn check(raw: RawGateway, apps: &[AppConfig], needs: Needs, problems:
     }
     let request_log = request_log(raw.request_log.as_ref(), problems);
     let throttled = throttled(raw.throttled_status.as_ref(), problems);
-    GatewayConfig { at: raw.at, public_url, issuers, signing_key_file, tls, request_log, throttled }
+    GatewayConfig { at: raw.at, public_url, issuers, operator_token, signing_key_file, tls, request_log, throttled }
 }
 
 fn request_log(given: Option<&Given<String>>, problems: &mut Problems) -> RequestLog {
@@ -79,6 +83,40 @@ fn throttled(given: Option<&Given<i128>>, problems: &mut Problems) -> ThrottledS
             let fix = "give 429, or 406 for clients written against Graph's documentation";
             problems.add(&given.at, format!("{number} is no status for requests beyond the rate"), fix);
             ThrottledStatus::TooManyRequests
+        }
+    }
+}
+
+/// A token that is at hand is looked at now, one in a file only where HTTP is served.
+fn operator_token(
+    file: Option<Given<PathBuf>>,
+    token: Option<Given<String>>,
+    needs: Needs,
+    problems: &mut Problems,
+) -> Option<(String, KeySource)> {
+    match (file, token) {
+        (None, None) => None,
+        (_, Some(token)) if token.at != OPERATOR_TOKEN => {
+            let fix = format!("put it into a file and give operator_token_file, or set {OPERATOR_TOKEN}");
+            problems.add(&token.at, "is a secret, which does not belong here", fix);
+            None
+        }
+        (Some(file), Some(_)) => {
+            problems.add(&file.at, format!("is given, and {OPERATOR_TOKEN} too"), "keep one of the two");
+            None
+        }
+        (None, Some(Given { value, at })) => {
+            if OperatorToken::new(&value).is_none() {
+                problems.add(&at, NO_OPERATOR_TOKEN, MAKE_OPERATOR_TOKEN);
+            }
+            Some((at, KeySource::Value(Secret::new(value))))
+        }
+        (Some(file), None) => {
+            let path = match needs.serves() {
+                true => existing(&file, "the file with the operator's token", problems)?,
+                false => file.value,
+            };
+            Some((file.at, KeySource::File(path)))
         }
     }
 }
@@ -249,6 +287,7 @@ pub(super) fn check_files(config: &Config, problems: &mut Problems) {
         let fix = "give the certificate's chain and its key, both in PEM";
         problems.add(format!("{}.tls_cert_file", config.gateway.at), error.to_string(), fix);
     }
+    operator(config, problems);
     if let Some(own) = own(config, problems)
         && let Err(error) = Identity::default().with_own(own)
     {
@@ -262,6 +301,37 @@ pub(super) fn check_files(config: &Config, problems: &mut Problems) {
             problems.add(&issuer.at, error.to_string(), fix);
         }
     }
+}
+
+/// The operator's token, its file read.
+fn operator(config: &Config, problems: &mut Problems) -> Option<OperatorToken> {
+    let (at, source) = config.gateway.operator_token.as_ref()?;
+    let token = match source {
+        KeySource::Value(token) => OperatorToken::new(token.expose()),
+        KeySource::File(path) => match std::fs::read_to_string(path) {
+            Ok(text) => OperatorToken::new(text.trim()),
+            Err(error) => {
+                problems.add(at, format!("{}: {error}", path.display()), "give a readable text file");
+                return None;
+            }
+        },
+    };
+    if token.is_none() && matches!(source, KeySource::File(_)) {
+        problems.add(at, NO_OPERATOR_TOKEN, MAKE_OPERATOR_TOKEN);
+    }
+    token
+}
+
+/// Who may call, if there is anybody: the callers that issuers name, and the operator.
+///
+/// # Errors
+/// As [`identity`].
+pub(crate) fn callers(config: &Config) -> Result<Option<(Identity, Option<OperatorToken>)>, Failure> {
+    let mut problems = Problems::default();
+    let operator = operator(config, &mut problems);
+    problems.or(Some(()))?;
+    let identity = identity(config)?;
+    Ok((identity.is_some() || operator.is_some()).then(|| (identity.unwrap_or_default(), operator)))
 }
 
 /// Who is calling, if there is an issuer.

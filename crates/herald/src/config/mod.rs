@@ -111,6 +111,8 @@ pub(crate) struct GatewayConfig {
     pub public_url: String,
     /// Whose tokens are taken. Nobody can post without one.
     pub issuers: Vec<IssuerSettings>,
+    /// Where the operator's token is, and its place for messages; none: nobody is the operator.
+    pub operator_token: Option<(String, KeySource)>,
     /// What the built-in issuer signs with, if there is one; then `public_url` isn't empty.
     pub signing_key_file: Option<PathBuf>,
     /// Certificate and key of what listens.
@@ -155,6 +157,8 @@ pub(crate) struct AppConfig {
     pub pushes_per_second: Option<u32>,
     /// Over HTTP, in each process.
     pub request_rate: Option<Rate>,
+    /// Active subscriptions that one user may have.
+    pub subscriptions_per_user: u32,
     /// What producers are told.
     pub events: TellSet,
     /// Its iOS app.
@@ -212,12 +216,12 @@ pub(crate) struct KeyConfig {
     pub source: KeySource,
 }
 
-/// Where a receipt key's secret is.
+/// Where a secret is.
 #[derive(Debug, Clone)]
 pub(crate) enum KeySource {
-    /// In this file: base64, or the bytes themselves.
+    /// In this file; that of a receipt key as base64, or the bytes themselves.
     File(PathBuf),
-    /// The value of a variable: base64.
+    /// The value of a variable; that of a receipt key in base64.
     Value(Secret),
 }
 

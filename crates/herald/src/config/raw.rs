@@ -34,6 +34,9 @@ pub(super) struct RawParty {
 pub(super) struct RawGateway {
     pub(super) at: String,
     pub(super) public_url: Option<Given<String>>,
+    pub(super) operator_token_file: Option<Given<PathBuf>>,
+    /// Of a variable.
+    pub(super) operator_token: Option<Given<String>>,
     pub(super) tls_cert_file: Option<Given<PathBuf>>,
     pub(super) tls_key_file: Option<Given<PathBuf>>,
     /// `gateway.token_issuer`, its place and its `signing_key_file`.
@@ -75,6 +78,7 @@ pub(super) struct RawApp {
     pub(super) pushes_per_second: Option<Given<i128>>,
     pub(super) requests_per_second: Option<Given<i128>>,
     pub(super) request_burst: Option<Given<i128>>,
+    pub(super) subscriptions_per_user: Option<Given<i128>>,
     pub(super) events: Option<Given<Vec<String>>>,
     pub(super) apns: Option<RawApns>,
     pub(super) fcm: Option<RawFcm>,
@@ -149,6 +153,8 @@ fn party(mut table: Table<'_>, number: &'static str) -> RawParty {
 fn gateway(mut table: Table<'_>) -> RawGateway {
     let gateway = RawGateway {
         at: table.own_place(),
+        operator_token_file: table.file("operator_token_file"),
+        operator_token: table.text("operator_token"),
         tls_cert_file: table.file("tls_cert_file"),
         tls_key_file: table.file("tls_key_file"),
         token_issuer: table.optional_table("token_issuer").map(token_issuer),
@@ -204,6 +210,7 @@ fn app(id: String, mut table: Table<'_>) -> RawApp {
         pushes_per_second: table.number("pushes_per_second"),
         requests_per_second: table.number("requests_per_second"),
         request_burst: table.number("request_burst"),
+        subscriptions_per_user: table.number("subscriptions_per_user"),
         events: table.texts("events"),
         apns: table.optional_table("apns").map(apns),
         fcm: table.optional_table("fcm").map(fcm),

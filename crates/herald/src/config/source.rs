@@ -8,6 +8,7 @@
 //! | `HERALD_DATABASE_URL`, `_DATABASE_CA_FILE`, `_DATABASE_MAX_CONNECTIONS` | `store.url`, `.ca_file`, `.max_connections` |
 //! | `HERALD_DIR` | `embedded.dir` |
 //! | `HERALD_LISTEN` | `http.listen` |
+//! | `HERALD_GATEWAY_OPERATOR_TOKEN` | the operator's token, instead of `gateway.operator_token_file` |
 //! | `HERALD_WORKER_BUDGET`, and so on for each name of `[worker]` in capitals | `worker.budget` … |
 //!
 //! A variable that is set but empty counts as absent, as compose files write it. Apps have no variables of their own: they
@@ -26,8 +27,11 @@ use super::problem::{Problems, nearest};
 /// The file that is read if none is named and it exists.
 pub(crate) const DEFAULT_FILE: &str = "herald.toml";
 
+/// What the operator's token comes from, if not from a file.
+pub(super) const OPERATOR_TOKEN: &str = "HERALD_GATEWAY_OPERATOR_TOKEN";
+
 /// Each variable and what it sets; see the table above.
-pub(super) const VARIABLES: [(&str, &str); 14] = [
+pub(super) const VARIABLES: [(&str, &str); 15] = [
     ("HERALD_AMQP_URL", "broker.url"),
     ("HERALD_AMQP_CA_FILE", "broker.ca_file"),
     ("HERALD_AMQP_HEARTBEAT_SECS", "broker.heartbeat_secs"),
@@ -36,6 +40,7 @@ pub(super) const VARIABLES: [(&str, &str); 14] = [
     ("HERALD_DATABASE_MAX_CONNECTIONS", "store.max_connections"),
     ("HERALD_DIR", "embedded.dir"),
     ("HERALD_LISTEN", "http.listen"),
+    (OPERATOR_TOKEN, "gateway.operator_token"),
     ("HERALD_WORKER_BUDGET", "worker.budget"),
     ("HERALD_WORKER_LEASE_SECS", "worker.lease_secs"),
     ("HERALD_WORKER_ATTEMPT_TIMEOUT_SECS", "worker.attempt_timeout_secs"),

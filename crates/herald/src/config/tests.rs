@@ -94,7 +94,7 @@ fn nothing_configured_is_right_and_has_the_documented_defaults() {
 fn what_the_example_shows_as_default_is_the_default() {
     let defaults = "budget = 1000 lease_secs = 60 attempt_timeout_secs = 20 clock_interval_ms = 200 drain_secs = 30 \
                     max_pause_secs = 900 \
-                    heartbeat_secs = 10 max_connections = 16 min_delay_secs = 60 max_delay_secs = 600";
+                    heartbeat_secs = 10 max_connections = 16 min_delay_secs = 60 max_delay_secs = 600 subscriptions_per_user = 20";
     let words: Vec<&str> = defaults.split_whitespace().collect();
     for setting in words.chunks(3) {
         let line = format!("# {}", setting.join(" "));
@@ -103,7 +103,7 @@ fn what_the_example_shows_as_default_is_the_default() {
     let config = load(&app(|t| t), &[]).unwrap();
     assert_eq!((config.broker.heartbeat.as_secs(), config.store.max_connections), (10, 16));
     assert_eq!((config.apps[0].fallback.mode, config.apps[0].fallback.delay_secs), (Mode::Send, (60, 600)));
-    assert_eq!(config.apps[0].events, TellSet::EMPTY);
+    assert_eq!((config.apps[0].events, config.apps[0].subscriptions_per_user), (TellSet::EMPTY, 20));
 }
 
 #[test]
@@ -384,7 +384,7 @@ fn the_example_parses_and_shows_every_setting() {
     assert_eq!(config.apps[1].receipt_keys.len(), 2);
     let all = EXAMPLE.lines().map(|line| line.trim_start_matches("# ")).collect::<Vec<_>>().join("\n");
     let settings = "url ca_file heartbeat_secs max_connections listen budget lease_secs attempt_timeout_secs clock_interval_ms \
-                    drain_secs max_pause_secs dir public_url tls_cert_file tls_key_file signing_key_file issuer audiences user_claim user_prefix jwks_url request_log throttled_status client_ids amqp_users pushes_per_second requests_per_second request_burst events key_file key_id team_id topic environment \
+                    drain_secs max_pause_secs dir public_url operator_token_file subscriptions_per_user tls_cert_file tls_key_file signing_key_file issuer audiences user_claim user_prefix jwks_url request_log throttled_status client_ids amqp_users pushes_per_second requests_per_second request_burst events key_file key_id team_id topic environment \
                     service_account_file mode min_delay_secs max_delay_secs id secret_file secret_env";
     for name in settings.split_whitespace() {
         assert!(all.contains(&format!("\n{name} = ")), "the example does not show {name}");

@@ -8,6 +8,7 @@ use super::args::{ListArgs, ShowArgs};
 use super::choose::{by_ids, filter};
 use crate::config::Config;
 use crate::connect::Role;
+use crate::out::printable;
 use crate::{connect, out};
 
 /// Lists, newest first.
@@ -110,11 +111,6 @@ fn value(entry: &DeadEntry) -> Value {
         "fix": entry.fix,
         "bytes": entry.body_bytes,
     })
-}
-
-/// What a producer sent, without what a terminal would obey: a line break, an escape.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// The same with properties and headers.

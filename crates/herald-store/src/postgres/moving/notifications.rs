@@ -26,8 +26,8 @@ async fn insert(connection: &mut PgConnection, rows: &[NotificationRow]) -> sqlx
     sqlx::query_scalar(
         "
         INSERT INTO notifications (id, app_id, user_id, key, lane, content, received_at, expires_at, deliver_at, next_at,
-                                   cursor, swept_at)
-        SELECT *
+                                   cursor, swept_at, app_notification_id)
+        SELECT new.*, new.content::jsonb->>'app_notification_id'
           FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::timestamptz[],
                       $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::uuid[], $12::timestamptz[])
                AS new (id, app_id, user_id, key, lane, content, received_at, expires_at, deliver_at, next_at, cursor,

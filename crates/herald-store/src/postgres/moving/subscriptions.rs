@@ -52,12 +52,14 @@ async fn insert(connection: &mut PgConnection, rows: &[SubscriptionRow]) -> sqlx
     sqlx::query_scalar(
         "
         INSERT INTO subscriptions (id, app_id, user_id, platform, token_kind, token, environment, created_at,
-                                   confirmed_at, expires_at, ended_at, end_reason)
+                                   confirmed_at, expires_at, ended_at, end_reason, alerts_allowed, low_power_mode,
+                                   background_refresh, reported_at)
         SELECT *
           FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::text[], $6::text[], $7::text[],
-                      $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::text[])
+                      $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::text[], $13::boolean[],
+                      $14::boolean[], $15::boolean[], $16::timestamptz[])
                AS new (id, app_id, user_id, platform, token_kind, token, environment, created_at, confirmed_at,
-                       expires_at, ended_at, end_reason)
+                       expires_at, ended_at, end_reason, alerts_allowed, low_power_mode, background_refresh, reported_at)
          ORDER BY id
             ON CONFLICT DO NOTHING
         RETURNING id",
@@ -74,6 +76,10 @@ async fn insert(connection: &mut PgConnection, rows: &[SubscriptionRow]) -> sqlx
     .bind(column!(rows, at expires_at))
     .bind(column!(rows, at? ended_at))
     .bind(column!(rows, text? end_reason))
+    .bind(column!(rows, alerts_allowed))
+    .bind(column!(rows, low_power_mode))
+    .bind(column!(rows, background_refresh))
+    .bind(column!(rows, at? reported_at))
     .fetch_all(connection)
     .await
 }
@@ -113,8 +119,10 @@ async fn renew(connection: &mut PgConnection, rows: &[&SubscriptionRow]) -> sqlx
         WITH known AS MATERIALIZED (
             SELECT new.*
               FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::text[], $5::text[], $6::text[],
-                          $7::timestamptz[], $8::timestamptz[])
-                   AS new (id, app_id, platform, token_kind, token, environment, confirmed_at, expires_at)
+                          $7::timestamptz[], $8::timestamptz[], $9::boolean[], $10::boolean[], $11::boolean[],
+                          $12::timestamptz[])
+                   AS new (id, app_id, platform, token_kind, token, environment, confirmed_at, expires_at, alerts_allowed,
+                           low_power_mode, background_refresh, reported_at)
               JOIN subscriptions s ON s.id = new.id
              WHERE s.ended_at IS NULL AND s.confirmed_at < new.confirmed_at
                AND NOT EXISTS (SELECT FROM subscriptions o
@@ -125,7 +133,9 @@ async fn renew(connection: &mut PgConnection, rows: &[&SubscriptionRow]) -> sqlx
         )
         UPDATE subscriptions s
            SET platform = known.platform, token_kind = known.token_kind, token = known.token,
-               environment = known.environment, confirmed_at = known.confirmed_at, expires_at = known.expires_at
+               environment = known.environment, confirmed_at = known.confirmed_at, expires_at = known.expires_at,
+               alerts_allowed = known.alerts_allowed, low_power_mode = known.low_power_mode,
+               background_refresh = known.background_refresh, reported_at = known.reported_at
           FROM known
          WHERE s.id = known.id",
     )
@@ -137,6 +147,10 @@ async fn renew(connection: &mut PgConnection, rows: &[&SubscriptionRow]) -> sqlx
     .bind(column!(rows, text environment))
     .bind(column!(rows, at confirmed_at))
     .bind(column!(rows, at expires_at))
+    .bind(column!(rows, alerts_allowed))
+    .bind(column!(rows, low_power_mode))
+    .bind(column!(rows, background_refresh))
+    .bind(column!(rows, at? reported_at))
     .execute(connection)
     .await?;
     Ok(renewed.rows_affected())
@@ -176,6 +190,10 @@ async fn insert_replaced(
         expires_at: row.expires_at,
         ended_at: Some(row.confirmed_at),
         end_reason: Some("replaced".to_owned()),
+        alerts_allowed: row.alerts_allowed,
+        low_power_mode: row.low_power_mode,
+        background_refresh: row.background_refresh,
+        reported_at: row.reported_at,
     };
     let rows: Vec<SubscriptionRow> =
         known.iter().filter(|row| waiting.contains(&row.id)).map(|row| ended(row)).collect();

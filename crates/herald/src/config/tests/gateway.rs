@@ -101,7 +101,7 @@ fn who_only_serves_http_needs_no_key_of_a_provider_but_its_own_secrets() {
     let config = folder.load(Needs::Gateway, &servers).unwrap();
     let apps = credentials::without_providers(&config).unwrap();
     assert_eq!((apps[0].apns.len(), apps[0].fcm.is_some()), (0, false));
-    assert!(gateway::identity(&config).unwrap().is_some());
+    assert!(gateway::callers(&config).unwrap().is_some());
 
     let problems = folder.load(Needs::Gateway, &servers[..1]).unwrap_err();
     assert!(problems.len() == 1 && problems[0].contains("HERALD_DATABASE_URL"), "{problems:?}");
@@ -122,7 +122,7 @@ fn who_only_serves_http_needs_no_key_of_a_provider_but_its_own_secrets() {
         "{problems:?}"
     );
     folder.file("herald.toml", &with_gateway(issuer));
-    assert!(gateway::identity(&load("", &[]).unwrap()).unwrap().is_none(), "without an issuer nobody can post");
+    assert!(gateway::callers(&load("", &[]).unwrap()).unwrap().is_none(), "without an issuer nobody can post");
 }
 
 /// What a built-in issuer needs beside its key.
@@ -144,7 +144,7 @@ fn a_built_in_issuer_has_a_name_a_key_and_clients_with_good_secrets() {
     folder.file("key.pem", &key_pem());
     let config = folder.load(Needs::Gateway, &servers).unwrap();
     assert_eq!(config.apps[0].clients[0].id, "own");
-    assert!(gateway::identity(&config).unwrap().is_some());
+    assert!(gateway::callers(&config).unwrap().is_some());
 
     let wrong = |from: &str, to: &str, key: &str, env: &[(&str, &str)], expected: &str| {
         let folder = Folder::with(&with_gateway(&OWN.replace(from, to)));
@@ -207,4 +207,32 @@ fn a_certificate_comes_with_its_key() {
     );
     check(&with_gateway("[gateway]\ntls_cert_file = \"cert.pem\""), &["herald.toml: gateway.tls_key_file: is missing"]);
     check(&with_gateway("[gateway]\ntls_key_file = \"key.pem\""), &["herald.toml: gateway.tls_cert_file: is missing"]);
+}
+
+#[test]
+fn the_operators_token_is_long_and_in_a_file_or_a_variable() {
+    let file = "[gateway]\noperator_token_file = \"operator\"\n";
+    let good = "0123456789abcdef0123456789abcdef";
+    let servers = [("HERALD_AMQP_URL", "amqp://a@b/v"), ("HERALD_DATABASE_URL", "postgres://a@b/c")];
+    let callers = |toml: &str, content: &str, env: &[(&str, &str)]| {
+        let folder = Folder::with(&app(|app| format!("{toml}{app}")));
+        folder.file("operator", content);
+        let config = folder.load(Needs::Gateway, &[&servers, env].concat())?;
+        Ok::<_, Vec<String>>(gateway::callers(&config).unwrap().map(|(_, operator)| operator.is_some()))
+    };
+    assert_eq!(callers("", "", &[]), Ok(None));
+    assert_eq!(callers(file, &format!("{good}\n"), &[]), Ok(Some(true)), "without an issuer too");
+    let variable = "HERALD_GATEWAY_OPERATOR_TOKEN";
+    assert_eq!(callers("", "", &[(variable, good)]), Ok(Some(true)));
+    for (toml, content, env, problem) in [
+        (file, "too short", &[][..], "herald.toml: gateway.operator_token_file: is no token"),
+        (file, &"with space ".repeat(4), &[], "herald.toml: gateway.operator_token_file: is no token"),
+        (file, good, &[(variable, good)], "herald.toml: gateway.operator_token_file: is given, and"),
+        ("", "", &[(variable, "short")], "HERALD_GATEWAY_OPERATOR_TOKEN: is no token"),
+    ] {
+        let problems = callers(toml, content, env).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].starts_with(problem), "{problem}: {problems:?}");
+        assert!(!problems[0].contains(good), "{problems:?}");
+    }
+    check("[gateway]\noperator_token = \"x\"", &["herald.toml: gateway.operator_token: is a secret"]);
 }
