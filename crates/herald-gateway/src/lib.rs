@@ -7,7 +7,7 @@
 //! | route | for whom | answer |
 //! | --- | --- | --- |
 //! | `POST /v1/receipts` | apps | 200 once every receipt in it is committed (G3) |
-//! | `POST /beta/me/notifications` and others like it | app services | 201 once it is committed (G1): [`graph`] |
+//! | `/beta/me/notifications` and others like it | app services, apps | 201 once it is committed (G1); lists, changes: [`graph`] |
 //! | `GET /healthz` | supervisor | 200 while the process can answer; says nothing of broker and store |
 //! | `GET /readyz` | load balancer | 200, or 503 with what is not ready |
 //! | `GET /metrics` | Prometheus | text format 0.0.4 |
@@ -53,6 +53,7 @@ pub use api::{ApiParts, AppRules, Resolve};
 pub use keys::ReceiptKeys;
 pub use tls::{TlsError, TlsFiles};
 
+use api::{Api, Routes};
 use commit::{Commits, Committer};
 use connections::Bounded;
 use receipts::Receipts;
@@ -91,6 +92,7 @@ pub(crate) struct Shared {
     pub(crate) receipt_keys: ReceiptKeys,
     pub(crate) draining: CancellationToken,
     pub(crate) commits: Commits<Receipts>,
+    pub(crate) api: Option<Arc<Api>>,
 }
 
 /// The HTTP interface of one process.
@@ -106,9 +108,13 @@ impl Gateway {
     pub fn new(parts: Parts) -> Self {
         let Parts { metrics, store, queue, receipt_keys, api, tls, draining } = parts;
         let (commits, receipts) = commit::channel(Receipts { store: store.clone(), metrics: metrics.clone() });
-        let (api, posts) = api.map(|api| api::routes(api, &store, &metrics)).unzip();
-        let shared = Shared { metrics, store, queue, receipt_keys, draining, commits };
-        Self { router: router(Arc::new(shared), api), receipts, posts, tls }
+        let routes = api.map(|api| api::routes(api, &store, &metrics, commits.clone()));
+        let (routes, posts, api) = match routes {
+            Some(Routes { router, background, api }) => (Some(router), Some(background), Some(api)),
+            None => (None, None, None),
+        };
+        let shared = Shared { metrics, store, queue, receipt_keys, draining, commits, api };
+        Self { router: router(Arc::new(shared), routes), receipts, posts, tls }
     }
 
     /// Serves until `stop`; then takes no more connections, finishes the answers under way, for 10 s at most, and returns.

@@ -3,14 +3,114 @@
 //! Stands beside the way: for those who write clients, and for the test that sends whatever the document allows.
 
 use axum::Json;
-use utoipa::OpenApi;
+use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ComponentsBuilder, ObjectBuilder, PathItem, Required, Type};
+use utoipa::{Modify, OpenApi};
+
+use crate::{graph, receipts};
 
 /// The document.
 #[derive(OpenApi)]
-#[openapi(info(title = "Herald", description = "Push notification delivery."), paths())]
+#[openapi(
+    info(title = "Herald", description = "Push notification delivery."),
+    paths(
+        receipts::post,
+        graph::served::list,
+        graph::served::count,
+        graph::served::delta,
+        graph::served::item,
+        graph::served::patch,
+        graph::served::delete,
+    ),
+    modifiers(&Bearer, &Roots)
+)]
 struct Document;
 
 /// Serves the document.
 pub(crate) async fn document() -> Json<utoipa::openapi::OpenApi> {
     Json(Document::openapi())
+}
+
+/// How tokens are sent.
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        let components = document.components.get_or_insert_with(|| ComponentsBuilder::new().build());
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+/// What is described at `/beta/me` is served at `/beta/users/{user}` and under `/v1.0` too.
+struct Roots;
+
+impl Modify for Roots {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let described: Vec<(String, PathItem)> = document
+            .paths
+            .paths
+            .iter()
+            .filter_map(|(path, item)| Some((path.strip_prefix("/beta/me")?.to_owned(), item.clone())))
+            .collect();
+        for (path, item) in described {
+            for (root, name) in
+                [("/v1.0/me", "V1"), ("/beta/users/{user}", "OfUser"), ("/v1.0/users/{user}", "OfUserV1")]
+            {
+                document.paths.paths.insert(format!("{root}{path}"), at(item.clone(), name, root.contains("{user}")));
+            }
+        }
+    }
+}
+
+/// The same operations at another place; ids of operations are unique.
+fn at(mut item: PathItem, name: &str, of_user: bool) -> PathItem {
+    for operation in
+        [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete].into_iter().filter_map(Option::as_mut)
+    {
+        operation.operation_id = operation.operation_id.take().map(|id| format!("{id}{name}"));
+        if of_user {
+            let user = ParameterBuilder::new()
+                .name("user")
+                .parameter_in(ParameterIn::Path)
+                .required(Required::True)
+                .description(Some("the user, by the name that the app gave when it subscribed"))
+                .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()))
+                .build();
+            operation.parameters.get_or_insert_default().push(user.into());
+        }
+    }
+    item
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_root_is_described_and_every_operation_has_an_id_of_its_own() {
+        let document = serde_json::to_value(Document::openapi()).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        for root in ["/beta/me", "/v1.0/me", "/beta/users/{user}", "/v1.0/users/{user}"] {
+            for (path, methods) in [
+                ("", &["get"][..]),
+                ("/$count", &["get"]),
+                ("/delta", &["get"]),
+                ("/{id}", &["get", "patch", "delete"]),
+            ] {
+                for method in methods {
+                    let operation = &paths[&format!("{root}/notifications{path}")][method];
+                    assert!(operation["responses"]["200"].is_object() || *method == "delete", "{root} {path} {method}");
+                }
+            }
+        }
+        let ids: Vec<&str> = paths
+            .values()
+            .flat_map(|item| item.as_object().unwrap().values())
+            .map(|operation| operation["operationId"].as_str().unwrap())
+            .collect();
+        let unique: std::collections::HashSet<_> = ids.iter().collect();
+        assert_eq!(ids.len(), unique.len(), "{ids:?}");
+    }
 }

@@ -105,6 +105,11 @@ pub struct Entries {
 }
 
 impl Entries {
+    /// After which the next page begins.
+    pub fn last(&self) -> Option<NotificationId> {
+        self.entries.last().map(|entry| entry.notification.id)
+    }
+
     /// Of what was read with a limit one higher.
     fn of(mut entries: Vec<Entry>, limit: usize) -> Self {
         let more = entries.len() > limit;

@@ -1,14 +1,17 @@
-//! What the headers of a post say beside its body, and the ids by which it is talked about.
+//! What the headers of a request say beside its body, and the ids by which it is talked about.
 //!
 //! Pure. Stands between the caller's check and the body.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::Response;
+use herald_core::reading::Condition;
 use herald_core::time::Timestamp;
 use uuid::Uuid;
 
 use crate::body::Encoding;
 use crate::refusal::{Inner, Refusal};
+
+use super::item::revision;
 
 const REQUEST_ID: &str = "request-id";
 const CLIENT_REQUEST_ID: &str = "client-request-id";
@@ -51,7 +54,7 @@ impl<'h> Head<'h> {
 }
 
 /// A header that may be there once.
-fn one<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Refusal> {
+pub(super) fn one<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Refusal> {
     let mut all = headers.get_all(name).iter();
     match (all.next(), all.next()) {
         (None, _) => Ok(None),
@@ -61,6 +64,20 @@ fn one<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>
         },
         (Some(_), Some(_)) => Err(Refusal::invalid(name, "is given more than once", "send it once")),
     }
+}
+
+/// What `If-Match` asks for: `*`, or ETags, of which what is none of ours is no match.
+pub(super) fn condition(headers: &HeaderMap) -> Condition {
+    let all: Vec<&str> = headers
+        .get_all(header::IF_MATCH)
+        .iter()
+        .flat_map(|value| value.to_str().unwrap_or_default().split(','))
+        .map(str::trim)
+        .collect();
+    if all.is_empty() || all.contains(&"*") {
+        return Condition::Any;
+    }
+    Condition::Revisions(all.into_iter().filter_map(revision).collect())
 }
 
 /// By what a request is named in its answer, and in talk with the operator.
@@ -120,6 +137,20 @@ mod tests {
         assert_eq!(key(&[("idempotency-key", " k1 ")]), "k1");
         assert_ne!(key(&[]), key(&[]));
         assert_ne!(key(&[("idempotency-key", "")]), "");
+    }
+
+    #[test]
+    fn a_condition_is_any_or_the_revisions_that_are_named() {
+        let check = |values: &[&str], expected| {
+            let all: Vec<_> = values.iter().map(|value| ("if-match", *value)).collect();
+            assert_eq!(condition(&headers(&all)), expected, "{values:?}");
+        };
+        check(&[], Condition::Any);
+        check(&["*"], Condition::Any);
+        check(&["W/\"3\""], Condition::Revisions(vec![3]));
+        check(&["\"3\", W/\"4\" ,x", "W/\"5\""], Condition::Revisions(vec![3, 4, 5]));
+        check(&["s"], Condition::Revisions(vec![]));
+        check(&[""], Condition::Revisions(vec![]));
     }
 
     #[test]

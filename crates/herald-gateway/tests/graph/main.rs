@@ -1,5 +1,6 @@
 //! Graph's notifications API over HTTP, with a real PostgreSQL and an issuer of tokens: what is taken in and how it is
-//! answered ([`posts`]), every refusal ([`refusals`]), and the built-in issuer behind TLS ([`own`]).
+//! answered ([`posts`]), every refusal ([`refusals`]), the built-in issuer behind TLS ([`own`]); lists, deltas and items ([`reads`]),
+//! changes ([`changes`]), and receipts by a fetch or a token ([`received`]).
 
 #![allow(clippy::unwrap_used, reason = "what can't go on in a test fails it")]
 
@@ -7,6 +8,9 @@
 mod issuer;
 mod served;
 
+mod changes;
 mod own;
 mod posts;
+mod reads;
+mod received;
 mod refusals;
