@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use crate::requests;
 use crate::world::{APP, World, until};
 
-const QUEUE: &str = "events-of-a-test";
+pub(crate) const QUEUE: &str = "events-of-a-test";
 
-async fn subscribe(amqp: &Amqp) {
+pub(crate) async fn subscribe(amqp: &Amqp) {
     let channel = amqp.channel();
     channel.queue_declare(QUEUE.into(), QueueDeclareOptions::default(), FieldTable::default()).await.unwrap();
     channel

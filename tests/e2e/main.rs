@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | G1 nothing lost | [`spine`], [`faults`], [`drain`], [`graph`] |
 //! | G2 the person is told | [`spine`], [`phones`] |
-//! | G3 no needless toast | [`spine`], [`receipts`], [`faults`] |
+//! | G3 no needless toast | [`spine`], [`receipts`], [`reading`], [`faults`] |
 //! | G4 duplicates bounded | [`spine`], [`faults`], [`drain`] |
 //! | G5 our fault never costs the user's device | [`providers`], [`our_fault`], [`answers`] |
 //! | G6 poison is parked | [`malformed`], [`poison`] |
@@ -42,5 +42,6 @@ mod our_fault;
 mod phones;
 mod poison;
 mod providers;
+mod reading;
 mod receipts;
 mod spine;

@@ -28,6 +28,8 @@
 //! | any open | receipt | received | – | – |
 //! | any open | read, dismissed, deleted | withdrawn | – | – |
 //!
+//! A state push tells another device what its user did. Producers are told nothing of its life but that a subscription ended.
+//!
 //! Any other pair is [`Impossible`]: the caller logs and counts it and writes nothing.
 use std::time::Duration;
 
@@ -269,6 +271,14 @@ pub fn at_take(delivery: &Delivery, subscription_active: bool, now: Timestamp) -
 /// # Errors
 /// [`Impossible`] if the delivery's state can't meet the event.
 pub fn step(delivery: &Delivery, event: Event, now: Timestamp) -> Result<Step, Impossible> {
+    let mut step = next(delivery, event, now)?;
+    if delivery.form == Form::State {
+        step.tell.retain(|tell| *tell == Tell::SubscriptionEnded);
+    }
+    Ok(step)
+}
+
+fn next(delivery: &Delivery, event: Event, now: Timestamp) -> Result<Step, Impossible> {
     let open = delivery.state.is_open();
     // A push, or the decision not to push, can only come from the worker that took it.
     let taken = delivery.state == State::Sending;

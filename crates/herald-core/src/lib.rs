@@ -6,8 +6,9 @@
 //!
 //! Reading order is the way of a notification: [`request`] (bytes → request) → [`subscription`] (which devices) →
 //! [`fallback`] (is a toast owed) → [`push`] (what is sent) → [`outcome`] (what the answer means) → [`delivery`] (what
-//! happens next) → [`event`] (who is told). [`retry`], [`breaker`], [`prune`] and [`receipt`] are the rules those use;
-//! [`device`] is what comes before: a device as its app registers it. [`invariants`] says what must hold of any trace.
+//! happens next) → [`event`] (who is told); [`reading`] is what its user does with it. [`retry`], [`breaker`], [`prune`] and
+//! [`receipt`] are the rules those use; [`device`] is what comes before: a device as its app registers it. [`invariants`] says
+//! what must hold of any trace.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod ids;
@@ -26,5 +27,6 @@ pub mod retry;
 pub mod prune;
 pub mod breaker;
 pub mod receipt;
+pub mod reading;
 pub mod event;
 pub mod invariants;

@@ -30,7 +30,7 @@ pub struct Visual {
     pub body: Option<String>,
 }
 
-/// Raw content for the app, visible content for the person, or both; never neither.
+/// Raw content for the app, visible content for the person, or both; neither only once it was deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payload {
     /// Data for the app.
@@ -80,6 +80,15 @@ pub struct Content {
     /// Its `tracestate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracestate: Option<String>,
+}
+
+impl Content {
+    /// What stays of it when it is deleted: what names, groups and addresses it, so that the state push that tells of the
+    /// deletion can be built; nothing that the user was told.
+    #[must_use]
+    pub fn wiped(self) -> Self {
+        Self { payload: Payload { raw: None, visual: None }, fallback: None, ..self }
+    }
 }
 
 /// A stored notification.

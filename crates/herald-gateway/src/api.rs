@@ -3,7 +3,9 @@
 //! Put together once at the start; nothing in it changes while it is served.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use herald_core::ids::{AppId, UserId};
@@ -12,12 +14,20 @@ use herald_core::subscription::Subscription;
 use herald_core::time::Timestamp;
 use herald_metrics::Metrics;
 use herald_queue::Queue;
-use herald_store::{NewNotification, Resolved, Store};
+use herald_store::{NewNotification, Resolved, Store, StoreError};
+use tokio::time::timeout;
+use tracing::{error, warn};
 
 use crate::auth::OperatorToken;
+use crate::commit::Commits;
 use crate::identity::Identity;
+use crate::receipts::Receipts;
+use crate::refusal::Refusal;
 use crate::throttle::{Rate, Throttle, ThrottledStatus};
 use crate::{graph, tokens, v1};
+
+/// How long the store may take for one request before the client is told to come back.
+pub(crate) const STORE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Which deliveries a notification to these active subscriptions makes: what the worker's intake asks too. Pure and quick.
 pub type Resolve = Arc<dyn Fn(&NewNotification, &UserId, &[Subscription], Timestamp) -> Resolved + Send + Sync>;
@@ -60,21 +70,57 @@ pub(crate) struct Api {
     pub(crate) public_url: String,
     pub(crate) store: Store,
     pub(crate) metrics: Metrics,
+    /// Where receipts go that are not brought by a capability.
+    pub(crate) receipts: Commits<Receipts>,
 }
 
-/// The routes, and what must run beside them.
-pub(crate) fn routes(parts: ApiParts, store: &Store, metrics: &Metrics) -> (Router, graph::Background) {
+/// What the routes are served by.
+pub(crate) struct Routes {
+    pub(crate) router: Router,
+    /// What must run beside them.
+    pub(crate) background: graph::Background,
+    /// For the receipts that a token speaks for.
+    pub(crate) api: Arc<Api>,
+}
+
+pub(crate) fn routes(parts: ApiParts, store: &Store, metrics: &Metrics, receipts: Commits<Receipts>) -> Routes {
     let ApiParts { identity, operator, apps, public_url, resolve, hints, throttled } = parts;
     let own = identity.own();
     let rates = apps.iter().filter_map(|(app, rules)| Some((app.clone(), rules.rate?)));
     let throttle = Throttle::new(rates, throttled);
     let (store, metrics) = (store.clone(), metrics.clone());
-    let api = Arc::new(Api { identity, operator, apps, throttle, public_url, store, metrics });
+    let api = Arc::new(Api { identity, operator, apps, throttle, public_url, store, metrics, receipts });
     let (graph, background) = graph::routes(&api, resolve, hints);
     let router = graph.merge(v1::routes(&api));
     let router = match own {
         Some(own) => router.merge(tokens::routes(own, &api.store)),
         None => router,
     };
-    (router, background)
+    Routes { router, background, api }
+}
+
+/// What the store says of `what` is asked for, within [`STORE_LIMIT`].
+///
+/// # Errors
+/// 503 if it is away or too slow, 500 if it refuses for good. Logged here, once.
+pub(crate) async fn asked<T>(
+    what: &'static str,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, Refusal> {
+    let fix = "send it again after Retry-After";
+    match timeout(STORE_LIMIT, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) if error.is_transient() => {
+            warn!(%error, "the store could not be asked for {what}; the client is told to come back");
+            Err(Refusal::unavailable("the store can't be asked now", fix))
+        }
+        Ok(Err(error)) => {
+            error!(%error, "the store refuses {what}; the client is told so");
+            Err(Refusal::defect("the store refuses this, which is a fault of the service"))
+        }
+        Err(_) => {
+            warn!("the store took too long for {what}; the client is told to come back");
+            Err(Refusal::unavailable("the store took too long", fix))
+        }
+    }
 }

@@ -51,6 +51,12 @@ struct Waiting<W: Work> {
 /// The handlers' side.
 pub(crate) struct Commits<W: Work>(mpsc::Sender<Waiting<W>>);
 
+impl<W: Work> Clone for Commits<W> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 /// The store's side.
 pub(crate) struct Committer<W: Work> {
     waiting: mpsc::Receiver<Waiting<W>>,

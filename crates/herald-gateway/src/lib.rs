@@ -7,10 +7,10 @@
 //! | route | for whom | answer |
 //! | --- | --- | --- |
 //! | `POST /v1/receipts` | apps | 200 once every receipt in it is committed (G3) |
-//! | `POST /beta/me/notifications` and others like it | app services | 201 once it is committed (G1): [`graph`] |
 //! | `GET /v1/notifications/{id}/trace` | app services, the operator | what became of it: [`trace`] |
 //! | `DELETE /v1/apps/{app}/users/{user}` | the operator | what went of a user: `v1` |
 //! | `/v1/subscriptions` | apps and their services | a device's subscription: `v1` |
+//! | `/beta/me/notifications` and others like it | app services, apps | 201 once it is committed (G1); lists, changes: [`graph`] |
 //! | `GET /healthz` | supervisor | 200 while the process can answer; says nothing of broker and store |
 //! | `GET /readyz` | load balancer | 200, or 503 with what is not ready |
 //! | `GET /metrics` | Prometheus | text format 0.0.4 |
@@ -64,6 +64,7 @@ pub use passing::RequestLog;
 pub use throttle::{Rate, ThrottledStatus};
 pub use tls::{TlsError, TlsFiles};
 
+use api::{Api, Routes};
 use commit::{Commits, Committer};
 use connections::Bounded;
 use passing::Passing;
@@ -105,6 +106,7 @@ pub(crate) struct Shared {
     pub(crate) receipt_keys: ReceiptKeys,
     pub(crate) draining: CancellationToken,
     pub(crate) commits: Commits<Receipts>,
+    pub(crate) api: Option<Arc<Api>>,
 }
 
 /// The HTTP interface of one process.
@@ -121,9 +123,13 @@ impl Gateway {
         let Parts { metrics, store, queue, receipt_keys, api, tls, request_log: log, draining } = parts;
         let passing = Passing { metrics: metrics.clone(), store: store.clone(), log, tls: tls.is_some() };
         let (commits, receipts) = commit::channel(Receipts { store: store.clone(), metrics: metrics.clone() });
-        let (api, posts) = api.map(|api| api::routes(api, &store, &metrics)).unzip();
-        let shared = Shared { metrics, store, queue, receipt_keys, draining, commits };
-        let router = router(Arc::new(shared), api);
+        let routes = api.map(|api| api::routes(api, &store, &metrics, commits.clone()));
+        let (routes, posts, api) = match routes {
+            Some(Routes { router, background, api }) => (Some(router), Some(background), Some(api)),
+            None => (None, None, None),
+        };
+        let shared = Shared { metrics, store, queue, receipt_keys, draining, commits, api };
+        let router = router(Arc::new(shared), routes);
         let router = router.layer(middleware::from_fn_with_state(Arc::new(passing), passing::through));
         Self { router, receipts, posts, tls }
     }

@@ -86,6 +86,12 @@ impl Refusal {
         refusal
     }
 
+    /// A 500: the store refuses it for good, a fault of ours.
+    pub(crate) fn defect(problem: impl Into<String>) -> Self {
+        let (status, code) = (StatusCode::INTERNAL_SERVER_ERROR, "internalServerError");
+        Self::new(status, code, "", problem, "tell the operator the request-id")
+    }
+
     /// A 503: nothing of it is stored for sure, and the same request may be sent again.
     pub(crate) fn unavailable(problem: impl Into<String>, fix: &'static str) -> Self {
         let mut refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "", problem, fix);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herald_core::delivery::State;
-use herald_core::ids::{AppId, DeliveryId, NotificationId, Unsid};
+use herald_core::ids::{AppId, DeliveryId, NotificationId, Unsid, UserId};
 use herald_core::lane::Lane;
 use herald_core::push::Form;
 use herald_core::subscription::Provider;
@@ -28,6 +28,8 @@ pub enum By {
         unsid: Unsid,
         /// If given, the delivery must be of one of these apps; another's is unknown.
         apps: Option<Arc<[AppId]>>,
+        /// If given, the notification must be this user's; another's is unknown.
+        user: Option<UserId>,
     },
 }
 

@@ -7,7 +7,7 @@ use herald_core::ids::{AppId, PushToken, UserId};
 use herald_core::subscription::{Environment, Platform, TokenKind};
 use herald_core::time::Timestamp;
 use herald_harness::Database;
-use herald_store::{DeadFilter, NewSubscription, PostgresConfig, Store, StoreError};
+use herald_store::{DeadFilter, Delta, DeltaFrom, NewSubscription, PostgresConfig, Store, StoreError};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 fn config(url: String) -> PostgresConfig {
@@ -173,4 +173,35 @@ async fn a_claim_passes_by_what_another_transaction_holds() {
     assert_eq!(claim(&store, LONG).await, [free]);
     tx.rollback().await.unwrap();
     assert_eq!(claim(&store, LONG).await, [held]);
+}
+
+/// A notification as a transaction of another writer inserts it.
+const INSERT: &str = "
+    INSERT INTO notifications (id, app_id, user_id, key, lane, content, received_at, expires_at)
+    VALUES (gen_random_uuid(), 'mail.contoso.com', 'anna', $1, 1, $2, clock_timestamp(), clock_timestamp() + interval '1 day')";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_committed_after_a_mark_was_taken_is_in_the_next_delta_however_early_it_began() {
+    let (database, store) = empty().await;
+    store.migrate().await.unwrap();
+    let content = r#"{"payload":{"raw":"{}"},"target_policy":["iOS"]}"#;
+    let mut slow = PgConnection::connect(&database.url()).await.unwrap();
+    let mut quick = PgConnection::connect(&database.url()).await.unwrap();
+    let mut open = slow.begin().await.unwrap();
+    sqlx::query(INSERT).bind("slow").bind(content).execute(&mut *open).await.unwrap();
+    // A later transaction commits first; a client that remembered its number, or the time, would miss the slow one.
+    sqlx::query(INSERT).bind("quick").bind(content).execute(&mut quick).await.unwrap();
+    let (app, user) = (AppId::new("mail.contoso.com"), UserId::new("anna"));
+    let page = async |since| {
+        let from = DeltaFrom { since, ..DeltaFrom::default() };
+        match store.delta(&app, &user, from, 10).await.unwrap() {
+            Delta::Page(page, mark) => (page.entries.len(), mark),
+            Delta::UnknownMark => panic!("the mark is this store's"),
+        }
+    };
+    let (first, mark) = page(None).await;
+    assert_eq!(first, 1, "only what is committed is seen");
+    open.commit().await.unwrap();
+    let (second, _) = page(Some(mark)).await;
+    assert_eq!(second, 2, "the slow one; the quick one again, since it is not known to be older");
 }

@@ -136,6 +136,7 @@ fn read(body: &[u8], apps: Option<&Arc<[AppId]>>) -> Result<Vec<Receipt>, ParkRe
             notification: item.notification_id,
             unsid: item.user_notification_subscription_id,
             apps: apps.cloned(),
+            user: None,
         },
         received_at: item.received_at,
     };

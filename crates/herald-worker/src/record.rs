@@ -85,8 +85,8 @@ fn observe(way: &Way, done: &Done, attempted: &Attempted, guard: &mut Guard, now
     let outcome = classified.outcome;
     way.metrics.attempted(provider, attempted.form, outcome, classified.reason, attempted.took);
     let notification = &done.taken.notification;
-    // How long a request takes to its first push; a toast comes late by design.
-    if outcome == Outcome::Accepted && attempted.form != Form::Toast {
+    // How long a request takes to its first push; a toast comes late by design, and a state push tells of something else.
+    if outcome == Outcome::Accepted && matches!(attempted.form, Form::Raw | Form::Alert) {
         let accepted_at = attempted.at.plus(attempted.took);
         way.metrics.accepted_after(done.taken.delivery.lane, accepted_at.since(done.taken.received_at));
     }

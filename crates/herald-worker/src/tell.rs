@@ -9,6 +9,7 @@ use herald_core::delivery::State;
 use herald_core::event::{OutboxEvent, Subject, Tell, TellSet, cloud_event};
 use herald_core::ids::AppId;
 use herald_core::notification::Notification;
+use herald_core::push::Form;
 use herald_core::subscription::Subscription;
 use herald_core::time::Timestamp;
 use herald_metrics::{CancelledBy, Metrics, ReceiptKind};
@@ -24,7 +25,7 @@ pub fn teller(apps: &[App]) -> Teller {
         move |app| asked.get(app).is_some_and(|set| *set != TellSet::EMPTY),
         move |closed, notification| {
             let set = wanted.get(&closed.app).copied().unwrap_or_default();
-            of_state(closed.state)
+            of_end(closed.form, closed.state)
                 .filter(|tell| set.contains(*tell))
                 .map(|tell| event(tell, closed, notification))
                 .into_iter()
@@ -48,19 +49,23 @@ fn ended(subscription: &Subscription, at: Timestamp) -> OutboxEvent {
     cloud_event(Tell::SubscriptionEnded, &subscription.app, &subject, at, (None, None))
 }
 
-/// What the end of a delivery is called, if the store can end it so.
-fn of_state(state: State) -> Option<Tell> {
-    match state {
-        State::Received => Some(Tell::Received),
-        State::Withdrawn => Some(Tell::Withdrawn),
-        State::Expired => Some(Tell::Expired),
-        State::Due
-        | State::Sending
-        | State::Watching
-        | State::Accepted
-        | State::Toasted
-        | State::Gone
-        | State::Failed => None,
+/// What the end of a delivery is called, if the store can end it so. Of a state push producers are told nothing.
+fn of_end(form: Form, state: State) -> Option<Tell> {
+    match (form, state) {
+        (Form::State, _) => None,
+        (Form::Raw | Form::Toast | Form::Alert, State::Received) => Some(Tell::Received),
+        (Form::Raw | Form::Toast | Form::Alert, State::Withdrawn) => Some(Tell::Withdrawn),
+        (Form::Raw | Form::Toast | Form::Alert, State::Expired) => Some(Tell::Expired),
+        (
+            Form::Raw | Form::Toast | Form::Alert,
+            State::Due
+            | State::Sending
+            | State::Watching
+            | State::Accepted
+            | State::Toasted
+            | State::Gone
+            | State::Failed,
+        ) => None,
     }
 }
 
@@ -95,5 +100,21 @@ pub(crate) fn count_closed(metrics: &Metrics, closed: &Closed, by: CancelledBy) 
     metrics.closed(closed.state);
     if closed.fallback_pending {
         metrics.fallback_cancelled(by);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn producers_are_told_of_the_ends_of_what_they_sent_and_of_no_state_push() {
+        for state in State::ALL {
+            assert_eq!(of_end(Form::State, state), None);
+            let told = matches!(state, State::Received | State::Withdrawn | State::Expired);
+            for form in [Form::Raw, Form::Toast, Form::Alert] {
+                assert_eq!(of_end(form, state).is_some(), told, "{form:?} {state:?}");
+            }
+        }
     }
 }

@@ -35,6 +35,14 @@ impl Database {
         self.url.to_string()
     }
 
+    /// Runs statements in it, for what no client of it does by itself.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn execute(&self, statements: &'static str) -> Result<()> {
+        execute(&self.url, statements.to_owned()).await
+    }
+
     /// The database's name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -50,7 +58,7 @@ impl Drop for Database {
     }
 }
 
-/// The names in these statements are made here, from hexadecimal digits; nothing comes from outside.
+/// These statements are made here, or stand in a test; nothing in them comes from outside.
 async fn execute(url: &Url, statement: String) -> Result<()> {
     let mut connection = PgConnection::connect(url.as_str()).await?;
     connection.execute(AssertSqlSafe(statement)).await?;

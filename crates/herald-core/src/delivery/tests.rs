@@ -175,3 +175,26 @@ fn numbers_round_trip_and_open_states_are_below_ten() {
         assert_eq!(state.is_open(), state.number() < 10);
     }
 }
+
+#[test]
+fn of_a_state_push_producers_are_told_only_that_a_subscription_ended() {
+    let state = unowed(Form::State);
+    let due = Delivery { state: State::Due, ..state };
+    let tell = |delivery: &Delivery, event| step(delivery, event, at(5)).unwrap().tell;
+    for event in [
+        came_to(Form::State, Outcome::Accepted),
+        came_to(Form::State, Outcome::Invalid),
+        Event::Expired,
+        Event::SubscriptionEnded,
+        Event::Poisoned,
+        Event::Received,
+    ] {
+        assert_eq!(tell(&state, event), [], "{event:?}");
+    }
+    assert_eq!(tell(&due, Event::Withdrawn), []);
+    assert_eq!(tell(&state, gone(Verdict::Dead)), [Tell::SubscriptionEnded]);
+    assert_eq!(
+        step(&state, came_to(Form::State, Outcome::Accepted), at(5)).unwrap().queue(Lane::Normal),
+        DispatchQueue::Normal
+    );
+}

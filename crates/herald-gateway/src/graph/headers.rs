@@ -1,12 +1,15 @@
-//! What the headers of a post say beside its body.
+//! What the headers of a request say beside its body.
 //!
 //! Pure. Stands between the caller's check and the body.
 
 use axum::http::{HeaderMap, header};
+use herald_core::reading::Condition;
 use uuid::Uuid;
 
 use crate::body::Encoding;
 use crate::refusal::Refusal;
+
+use super::item::revision;
 
 /// What a post says by its headers.
 pub(super) struct Head<'h> {
@@ -44,7 +47,7 @@ impl<'h> Head<'h> {
 }
 
 /// A header that may be there once.
-fn one<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Refusal> {
+pub(super) fn one<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Refusal> {
     let mut all = headers.get_all(name).iter();
     match (all.next(), all.next()) {
         (None, _) => Ok(None),
@@ -54,6 +57,20 @@ fn one<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>
         },
         (Some(_), Some(_)) => Err(Refusal::invalid(name, "is given more than once", "send it once")),
     }
+}
+
+/// What `If-Match` asks for: `*`, or ETags, of which what is none of ours is no match.
+pub(super) fn condition(headers: &HeaderMap) -> Condition {
+    let all: Vec<&str> = headers
+        .get_all(header::IF_MATCH)
+        .iter()
+        .flat_map(|value| value.to_str().unwrap_or_default().split(','))
+        .map(str::trim)
+        .collect();
+    if all.is_empty() || all.contains(&"*") {
+        return Condition::Any;
+    }
+    Condition::Revisions(all.into_iter().filter_map(revision).collect())
 }
 
 #[cfg(test)]
@@ -76,6 +93,20 @@ mod tests {
         assert_eq!(key(&[("idempotency-key", " k1 ")]), "k1");
         assert_ne!(key(&[]), key(&[]));
         assert_ne!(key(&[("idempotency-key", "")]), "");
+    }
+
+    #[test]
+    fn a_condition_is_any_or_the_revisions_that_are_named() {
+        let check = |values: &[&str], expected| {
+            let all: Vec<_> = values.iter().map(|value| ("if-match", *value)).collect();
+            assert_eq!(condition(&headers(&all)), expected, "{values:?}");
+        };
+        check(&[], Condition::Any);
+        check(&["*"], Condition::Any);
+        check(&["W/\"3\""], Condition::Revisions(vec![3]));
+        check(&["\"3\", W/\"4\" ,x", "W/\"5\""], Condition::Revisions(vec![3, 4, 5]));
+        check(&["s"], Condition::Revisions(vec![]));
+        check(&[""], Condition::Revisions(vec![]));
     }
 
     #[test]

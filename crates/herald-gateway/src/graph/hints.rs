@@ -16,6 +16,7 @@ const MAX_WAITING: usize = 1_000;
 type Waiting = (DispatchQueue, Vec<Hint>);
 
 /// Where hints are given.
+#[derive(Clone)]
 pub(super) struct Hints(Option<mpsc::Sender<Waiting>>);
 
 /// Who publishes them.

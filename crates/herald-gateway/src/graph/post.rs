@@ -3,15 +3,13 @@
 //! Each step refuses by itself, in this order, and nothing is stored before all of them have let it through.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::Request as HttpRequest;
-use axum::http::StatusCode;
 use herald_core::fallback::{self, Fallback, Mode, NotOwed};
 use herald_core::ids::{AppId, NotificationId, UserId};
 use herald_core::lane::Lane;
 use herald_core::notification::{Notification, Priority};
-use herald_core::request::{self, Envelope, MAX_BODY_BYTES, MAX_NAME_CHARS, Request, RequestError, Target};
+use herald_core::request::{self, Envelope, MAX_BODY_BYTES, Request, RequestError, Target};
 use herald_core::subscription::Platform;
 use herald_core::time::Timestamp;
 use herald_store::{Intaken, NewNotification, StoreError};
@@ -19,76 +17,47 @@ use tokio::time::timeout;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::api::AppRules;
+use crate::api::{AppRules, STORE_LIMIT};
 use crate::commit::NotCommitted;
-use crate::identity::Caller;
 use crate::refusal::Refusal;
 use crate::{auth, body};
 
-use super::Posting;
+use super::Graph;
 use super::headers::Head;
 use super::resource::{Created, Version};
+use super::whose::{addressee, unconfigured};
 
-/// How long a commit may take, and the look for what a repetition repeats, before the client is told to come back.
-const STORE_LIMIT: Duration = Duration::from_secs(10);
 const AGAIN: &str = "send it again after Retry-After; with an Idempotency-Key, repeating is harmless";
 
 /// Takes a notification in.
 ///
 /// # Errors
 /// See docs/http.md.
-pub(super) async fn take_in(
-    posting: &Posting,
-    path_user: Option<&str>,
-    request: HttpRequest,
-) -> Result<Created, Refusal> {
-    let clock = posting.api.store.clock();
+pub(super) async fn take_in(graph: &Graph, path_user: Option<&str>, request: HttpRequest) -> Result<Created, Refusal> {
+    let clock = graph.api.store.clock();
     let (parts, body) = request.into_parts();
-    let caller = auth::caller(&posting.api, &parts.headers, clock.now()).await?;
+    let caller = auth::caller(&graph.api, &parts.headers, clock.now()).await?;
     let user = addressee(&caller, path_user)?;
     let head = Head::of(&parts.headers)?;
     let body = head.encoding.decode(body::read(HttpRequest::new(body), MAX_BODY_BYTES).await?, MAX_BODY_BYTES)?;
     let received_at = clock.now();
-    let request = read(posting, caller.app(), user, &head, &body, received_at)?;
-    let (notification, received_at) = store(posting, request, received_at).await?;
+    let request = read(graph, caller.app(), user, &head, &body, received_at)?;
+    let (notification, received_at) = store(graph, request, received_at).await?;
     let version = Version::of(parts.uri.path());
-    Ok(Created::new(&notification, received_at, clock.now(), &posting.api.public_url, version))
-}
-
-/// The user that token and path name. None: the request itself must name them.
-fn addressee(caller: &Caller, path_user: Option<&str>) -> Result<Option<UserId>, Refusal> {
-    match (caller, path_user) {
-        (Caller::App(_), None) => Ok(None),
-        (Caller::App(_), Some(named)) => {
-            let length = named.chars().count();
-            if !(1..=MAX_NAME_CHARS).contains(&length) || named.chars().any(char::is_control) {
-                let fix = format!("give 1 to {MAX_NAME_CHARS} characters without control characters");
-                return Err(Refusal::invalid("path", "names no user", fix));
-            }
-            Ok(Some(UserId::new(named)))
-        }
-        (Caller::User { user, .. }, named) => {
-            if named.is_some_and(|named| named != user.as_str()) {
-                let fix = "use /me/notifications, or an app token";
-                return Err(Refusal::forbidden("path", "names another user than the token", fix));
-            }
-            Ok(Some(user.clone()))
-        }
-    }
+    Ok(Created::new(&notification, received_at, clock.now(), &graph.api.public_url, version))
 }
 
 /// Reads and checks the request, as far as that needs no store.
 fn read(
-    posting: &Posting,
+    graph: &Graph,
     app: &AppId,
     user: Option<UserId>,
     head: &Head<'_>,
     body: &[u8],
     now: Timestamp,
 ) -> Result<Request, Refusal> {
-    let Some(AppRules { limits, .. }) = posting.api.apps.get(app) else {
-        let fix = "ask the operator to configure the app here";
-        return Err(Refusal::forbidden("Authorization", "the token is of an app that is not configured here", fix));
+    let Some(AppRules { limits, .. }) = graph.api.apps.get(app) else {
+        return Err(unconfigured());
     };
     let envelope = Envelope {
         message_id: Some(&head.key),
@@ -148,22 +117,20 @@ struct Named {
 }
 
 /// Stores it. If its key is stored already, the answer is the first one's.
-async fn store(posting: &Posting, request: Request, received_at: Timestamp) -> Result<Stored, Refusal> {
+async fn store(graph: &Graph, request: Request, received_at: Timestamp) -> Result<Stored, Refusal> {
     let named = Named { app: request.app.clone(), target: request.target.clone(), key: request.key.clone() };
     let new = NewNotification { id: NotificationId(Uuid::now_v7()), request, received_at };
-    let committed = timeout(STORE_LIMIT, posting.commits.commit(vec![new])).await;
+    let committed = timeout(STORE_LIMIT, graph.commits.commit(vec![new])).await;
     let intaken = match committed {
         Ok(Ok(mut intaken)) => intaken.pop(),
         Ok(Err(NotCommitted::Refused)) => {
-            let problem = "the store refuses this notification, which is a fault of the service";
-            let (status, code) = (StatusCode::INTERNAL_SERVER_ERROR, "internalServerError");
-            return Err(Refusal::new(status, code, "", problem, "tell the operator the request-id"));
+            return Err(Refusal::defect("the store refuses this notification, which is a fault of the service"));
         }
         Ok(Err(NotCommitted::Away)) | Err(_) => None,
     };
     match intaken {
         Some(Intaken::Stored { notification, .. }) => Ok((notification, received_at)),
-        Some(Intaken::Duplicate) => first(posting, &named).await,
+        Some(Intaken::Duplicate) => first(graph, &named).await,
         Some(Intaken::UnknownTarget) => {
             let fix = "send the id that the app got when its device subscribed";
             let problem = "is no subscription that this app ever had";
@@ -174,8 +141,8 @@ async fn store(posting: &Posting, request: Request, received_at: Timestamp) -> R
 }
 
 /// What is stored under the key of a repetition.
-async fn first(posting: &Posting, repeated: &Named) -> Result<Stored, Refusal> {
-    match timeout(STORE_LIMIT, find(posting, repeated)).await {
+async fn first(graph: &Graph, repeated: &Named) -> Result<Stored, Refusal> {
+    match timeout(STORE_LIMIT, find(graph, repeated)).await {
         Ok(Ok(Some(found))) => return Ok(found),
         // It was swept in this moment: the next time it is new.
         Ok(Ok(None)) => {}
@@ -187,8 +154,8 @@ async fn first(posting: &Posting, repeated: &Named) -> Result<Stored, Refusal> {
     Err(Refusal::unavailable("the notification is stored, and could not be read now", AGAIN))
 }
 
-async fn find(posting: &Posting, repeated: &Named) -> Result<Option<Stored>, StoreError> {
-    let store = &posting.api.store;
+async fn find(graph: &Graph, repeated: &Named) -> Result<Option<Stored>, StoreError> {
+    let store = &graph.api.store;
     let user = match &repeated.target {
         Target::User(user) => Some(user.clone()),
         Target::Unsid(unsid) => store.subscription(*unsid).await?.map(|known| known.subscription.user),

@@ -1,14 +1,17 @@
-//! The answer to a post that is stored: Graph's 201, as its service was recorded to send it.
+//! The answer to a post that is stored: Graph's 201, as its service was recorded to send it; and what it shares with the answers
+//! to reads.
 //!
 //! Pure. `displayTimeToLive` is what remains of it, times are ISO 8601, and raw content is not sent back.
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use herald_core::ids::NotificationId;
-use herald_core::notification::{Notification, Priority, Visual};
+use herald_core::ids::{NotificationId, UserId};
+use herald_core::notification::{Notification, Visual};
 use herald_core::time::Timestamp;
 use serde::Serialize;
+
+use super::item::{priority, remaining, to_millis};
 
 /// Which of Graph's two roots a client uses. They are the same here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,19 +76,12 @@ impl Created {
         let Notification { id, user, content, expires_at, .. } = notification;
         let base = format!("{public_url}{}", version.path());
         let resource = Resource {
-            context: format!("{base}/$metadata#users('{}')/notifications/$entity", escaped(user.as_str())),
-            display_time_to_live: content
-                .display_ttl
-                .map(|secs| u64::from(secs).saturating_sub(now.since(received_at).as_millis().div_ceil(1_000) as u64)),
-            // As precise as clients read: milliseconds.
-            expiration_date_time: Timestamp::from_millis(expires_at.micros().div_euclid(1_000)),
+            context: context(&base, user, "/$entity"),
+            display_time_to_live: remaining(content.display_ttl, received_at, now),
+            expiration_date_time: to_millis(*expires_at),
             group_name: content.group_name.as_deref(),
             id: *id,
-            priority: match content.priority {
-                Priority::None => "None",
-                Priority::High => "High",
-                Priority::Low => "Low",
-            },
+            priority: priority(content.priority),
             payload: Payload { visual_content: content.payload.visual.as_ref() },
         };
         Self {
@@ -95,29 +91,44 @@ impl Created {
     }
 }
 
-/// A user's name within an OData key: `'` is doubled, and what isn't unreserved in a URL is percent-encoded.
-fn escaped(name: &str) -> String {
+/// Where a user's notifications are described; a `'` within an OData key is doubled.
+pub(super) fn context(base: &str, user: &UserId, part: &str) -> String {
+    format!("{base}/$metadata#users('{}')/notifications{part}", encoded(&user.as_str().replace('\'', "''")))
+}
+
+/// Percent-encoded, but for what is unreserved in a URL.
+pub(super) fn encoded(text: &str) -> String {
     use std::fmt::Write as _;
-    let mut escaped = String::with_capacity(name.len());
-    for byte in name.replace('\'', "''").bytes() {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            escaped.push(char::from(byte));
+            encoded.push(char::from(byte));
         } else {
-            write!(escaped, "%{byte:02X}").expect("a string takes all");
+            write!(encoded, "%{byte:02X}").expect("a string takes all");
         }
     }
-    escaped
+    encoded
+}
+
+/// A 200 in Graph's form.
+pub(super) fn json(body: &impl Serialize) -> Response {
+    in_form(Body::from(serde_json::to_string(body).expect("texts and numbers become JSON")))
+}
+
+fn in_form(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    headers.insert(HeaderName::from_static("odata-version"), HeaderValue::from_static("4.0"));
+    response
 }
 
 impl IntoResponse for Created {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.body));
+        let mut response = in_form(Body::from(self.body));
         *response.status_mut() = StatusCode::CREATED;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
-        headers.insert(HeaderName::from_static("odata-version"), HeaderValue::from_static("4.0"));
         let location = HeaderValue::try_from(self.location).expect("the URL is checked at start, the rest is a UUID");
-        headers.insert(header::LOCATION, location);
+        response.headers_mut().insert(header::LOCATION, location);
         response
     }
 }
@@ -127,8 +138,8 @@ const CONTENT_TYPE: &str =
 
 #[cfg(test)]
 mod tests {
-    use herald_core::ids::{AppId, UserId};
-    use herald_core::notification::{Content, Payload};
+    use herald_core::ids::AppId;
+    use herald_core::notification::{Content, Payload, Priority};
     use herald_core::subscription::PlatformSet;
     use serde_json::{Value, json};
     use uuid::Uuid;

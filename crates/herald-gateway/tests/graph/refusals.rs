@@ -150,7 +150,7 @@ fn transport(served: &Served, mine: Unsid) -> Vec<Row> {
             "tooLarge",
             "body",
         ),
-        ("GET", Post { method: Method::GET, ..good() }, 405, "methodNotAllowed", "method"),
+        ("PUT", Post { method: Method::PUT, ..good() }, 405, "methodNotAllowed", "method"),
         ("DELETE", Post { method: Method::DELETE, ..good() }, 405, "methodNotAllowed", "method"),
     ]
 }

@@ -171,6 +171,24 @@ impl Served {
         Ok(request.send().await?)
     }
 
+    /// A token of another user of the first app.
+    pub(crate) fn of_user(&self, user: &str) -> String {
+        self.key.sign(&self.issuer.with("sub", json!(user)))
+    }
+
+    /// The status and the JSON of an answer, null if there is none.
+    pub(crate) async fn asked(&self, ask: Post) -> Result<(u16, Value)> {
+        let response = self.send(ask).await?;
+        let (status, body) = (response.status().as_u16(), response.text().await?);
+        Ok((status, serde_json::from_str(&body).unwrap_or_default()))
+    }
+
+    /// A notification for anna; its id.
+    pub(crate) async fn told(&self, body: &Value) -> Result<String> {
+        let created = self.created(Post::to(ME, self.of_anna(), body)).await?;
+        created["id"].as_str().map(str::to_owned).context("no id")
+    }
+
     /// Posts what must be taken in.
     pub(crate) async fn created(&self, post: Post) -> Result<Value> {
         let response = self.send(post).await?;
@@ -257,6 +275,15 @@ impl Post {
         let headers = vec![("content-type", "application/json; charset=utf-8".to_owned())];
         let body = body.to_string().into_bytes();
         Self { method: Method::POST, path: path.to_owned(), token: token.into(), headers, body }
+    }
+
+    /// A request without a body.
+    pub(crate) fn ask(method: Method, path: impl Into<String>, token: impl Into<Option<String>>) -> Self {
+        Self { method, path: path.into(), token: token.into(), headers: Vec::new(), body: Vec::new() }
+    }
+
+    pub(crate) fn get(path: impl Into<String>, token: impl Into<Option<String>>) -> Self {
+        Self::ask(Method::GET, path, token)
     }
 
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {

@@ -12,6 +12,7 @@ pub mod import;
 pub mod intake;
 pub mod pauses;
 pub mod prune;
+pub mod reading;
 pub mod receipts;
 pub mod record;
 pub mod rest;
@@ -108,6 +109,21 @@ macro_rules! conformance_tests {
                 the_apps_own_time_is_kept_but_never_the_future
                 withdrawing_closes_all_open_deliveries_once
                 receipts_and_withdrawals_are_told_in_the_same_transaction
+            }
+            reading {
+                a_list_is_of_one_user_newest_first_and_comes_in_pages
+                filters_choose_by_state_action_group_and_tombstone
+                a_change_withdraws_what_is_still_to_be_pushed_and_tells_the_other_devices
+                what_changes_nothing_or_does_not_match_or_is_anothers_does_nothing
+                of_a_deleted_notification_nothing_is_left_but_its_names_until_it_expires
+                a_state_push_that_waits_says_it_all_and_one_that_is_under_way_does_not
+                state_pushes_are_neither_withdrawn_nor_paired_but_expire_and_end_with_their_subscription
+                a_change_stops_a_fanout_and_taking_it_back_does_not
+                a_delta_begins_with_all_and_goes_on_with_what_was_written
+                a_mark_of_another_store_or_of_the_future_is_unknown
+                a_delta_misses_nothing_of_what_is_committed_meanwhile
+                a_scheduled_notification_is_there_once_it_was_resolved
+                what_a_device_has_acknowledged_is_known_and_a_pair_may_be_limited_to_a_user
             }
             subscriptions {
                 the_same_user_and_token_keep_their_id

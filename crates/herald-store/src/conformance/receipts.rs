@@ -18,7 +18,7 @@ fn of(delivery: DeliveryId) -> Receipt {
 
 fn pair(notification: NotificationId, unsid: Unsid, app: Option<AppId>) -> Receipt {
     Receipt {
-        by: By::Pair { notification, unsid, apps: app.map(|app| std::sync::Arc::from([app])) },
+        by: By::Pair { notification, unsid, apps: app.map(|app| std::sync::Arc::from([app])), user: None },
         received_at: None,
     }
 }

@@ -48,6 +48,11 @@ pub(crate) struct NotificationRow {
     pub(crate) next_at: Option<i64>,
     pub(crate) cursor: Option<Uuid>,
     pub(crate) swept_at: Option<i64>,
+    pub(crate) read: bool,
+    pub(crate) user_action: i16,
+    pub(crate) modified_at: Option<i64>,
+    pub(crate) deleted_at: Option<i64>,
+    pub(crate) revision: i32,
 }
 
 /// A row of `deliveries`.

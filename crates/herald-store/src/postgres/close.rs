@@ -65,6 +65,20 @@ pub(crate) async fn open_deliveries_of(
         .await
 }
 
+/// The open deliveries of a notification that push its content. State pushes (form 3) tell of what its user did with it, and
+/// are not withdrawn by that.
+///
+/// Index: `deliveries_of_notification`.
+pub(crate) async fn open_pushes_of(
+    connection: &mut PgConnection,
+    notification: NotificationId,
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar("SELECT id FROM deliveries WHERE notification_id = $1 AND state < 10 AND form <> 3")
+        .bind(notification.0)
+        .fetch_all(connection)
+        .await
+}
+
 /// The open deliveries to these subscriptions.
 ///
 /// Indexes: `notifications_app_id_user_id_key_key` by its first two columns, then `deliveries_of_notification`. Ending is

@@ -167,7 +167,7 @@ async fn lock(connection: &mut PgConnection, sql: &'static str, id: Notification
 }
 
 /// Index: `subscriptions_of_user`.
-async fn page_of_subscriptions(
+pub(super) async fn page_of_subscriptions(
     connection: &mut PgConnection,
     app: &AppId,
     user: &UserId,
@@ -198,7 +198,8 @@ async fn delete(connection: &mut PgConnection, id: NotificationId) -> sqlx::Resu
     Ok(())
 }
 
-/// Goes on after `cursor`, or is complete without one. Index: primary key.
+/// Goes on after `cursor`, or is complete without one. With its first page a scheduled notification is there for its user:
+/// that is a change. Index: primary key.
 async fn move_cursor(
     connection: &mut PgConnection,
     id: NotificationId,
@@ -209,6 +210,7 @@ async fn move_cursor(
         "
         UPDATE notifications
            SET cursor = $2, claims = 0,
+               changed = CASE WHEN cursor IS NULL THEN pg_current_xact_id()::text::bigint ELSE changed END,
                next_at = CASE WHEN $2 IS NOT NULL THEN clock_timestamp() + $3 * interval '1 microsecond' END
          WHERE id = $1",
     )

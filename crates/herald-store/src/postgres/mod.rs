@@ -18,6 +18,7 @@ pub(crate) mod moving;
 mod outbox;
 mod pauses;
 mod prune;
+mod reading;
 mod receipts;
 mod record;
 mod rows;
@@ -56,6 +57,7 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
         script(1, "tables", include_str!("../../migrations/postgres/0001_tables.sql")),
         script(2, "pauses cut short", include_str!("../../migrations/postgres/0002_pauses_cut_short.sql")),
         script(3, "fanout claims", include_str!("../../migrations/postgres/0003_fanout_claims.sql")),
+        script(4, "reading", include_str!("../../migrations/postgres/0004_reading.sql")),
         script(5, "devices and names", include_str!("../../migrations/postgres/0005_devices_and_names.sql")),
     ])
 });

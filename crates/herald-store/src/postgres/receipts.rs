@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use herald_core::delivery::State;
-use herald_core::ids::{AppId, NotificationId, Unsid};
+use herald_core::ids::{AppId, NotificationId, Unsid, UserId};
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Postgres;
-use super::close::{close_deliveries, closed, open_deliveries_of, tell};
+use super::close::{close_deliveries, closed, open_pushes_of, tell};
 use super::error::during;
 use super::rows::{Columns, stored};
 use crate::{By, Closed, Receipt, ReceiptResult, Result, Teller};
@@ -25,10 +25,11 @@ impl Postgres {
             .iter()
             .map(|receipt| match &receipt.by {
                 By::Delivery(delivery) => Some(delivery.0),
-                By::Pair { notification, unsid, apps } => paired
+                By::Pair { notification, unsid, apps, user } => paired
                     .get(&(*notification, *unsid))
-                    .filter(|(_, of)| apps.as_ref().is_none_or(|apps| apps.contains(of)))
-                    .map(|(delivery, _)| *delivery),
+                    .filter(|paired| apps.as_ref().is_none_or(|apps| apps.contains(&paired.app)))
+                    .filter(|paired| user.is_none() || *user == paired.user)
+                    .map(|paired| paired.delivery),
             })
             .collect();
         // Of two receipts for one delivery in a batch the first counts.
@@ -67,7 +68,7 @@ impl Postgres {
         if !stop_fanout(&mut tx, app, notification).await.map_err(during(OPERATION))? {
             return Ok(Vec::new());
         }
-        let open = open_deliveries_of(&mut tx, &[notification.0]).await.map_err(during(OPERATION))?;
+        let open = open_pushes_of(&mut tx, notification).await.map_err(during(OPERATION))?;
         let closed = close_deliveries(&mut tx, &open, State::Withdrawn, OPERATION).await?;
         tell(&mut tx, &closed, teller, OPERATION).await?;
         tx.commit().await.map_err(during(OPERATION))?;
@@ -83,13 +84,22 @@ fn news(result: &ReceiptResult) -> Option<&Closed> {
     }
 }
 
-/// The delivery of each pair, and its app.
+/// The delivery of a pair.
+struct Paired {
+    delivery: Uuid,
+    app: AppId,
+    /// If any receipt of the batch asks for a user.
+    user: Option<UserId>,
+}
+
+/// The delivery of each pair.
 ///
-/// Index: `deliveries_of_notification`. State pushes (form 3) of the same notification are not meant.
+/// Indexes: `deliveries_of_notification`, and the primary key of `notifications` if a user is asked for. State pushes (form 3)
+/// of the same notification are not meant.
 async fn find_pairs(
     connection: &mut PgConnection,
     batch: &[Receipt],
-) -> Result<HashMap<(NotificationId, Unsid), (Uuid, AppId)>> {
+) -> Result<HashMap<(NotificationId, Unsid), Paired>> {
     let (notifications, unsids): (Vec<Uuid>, Vec<Uuid>) = batch
         .iter()
         .filter_map(|receipt| match &receipt.by {
@@ -100,22 +110,26 @@ async fn find_pairs(
     if notifications.is_empty() {
         return Ok(HashMap::new());
     }
+    let by_user = batch.iter().any(|receipt| matches!(&receipt.by, By::Pair { user: Some(_), .. }));
     let rows = sqlx::query(
         "
-        SELECT d.id, d.notification_id, d.unsid, d.app_id
+        SELECT d.id, d.notification_id, d.unsid, d.app_id,
+               CASE WHEN $3 THEN (SELECT user_id FROM notifications n WHERE n.id = d.notification_id) END AS user_id
           FROM unnest($1::uuid[], $2::uuid[]) AS pair (notification_id, unsid)
           JOIN deliveries d ON d.notification_id = pair.notification_id AND d.unsid = pair.unsid
          WHERE d.form <> 3",
     )
     .bind(notifications)
     .bind(unsids)
+    .bind(by_user)
     .fetch_all(connection)
     .await
     .map_err(during(OPERATION))?;
     let pair = |row| {
         let columns = Columns::new(row, OPERATION);
         let pair = (NotificationId(columns.get("notification_id")?), Unsid(columns.get("unsid")?));
-        Ok((pair, (columns.get("id")?, columns.app()?)))
+        let user = columns.get::<Option<&str>>("user_id")?.map(UserId::new);
+        Ok((pair, Paired { delivery: columns.get("id")?, app: columns.app()?, user }))
     };
     rows.iter().map(pair).collect()
 }

@@ -91,6 +91,17 @@ pub(crate) fn open_deliveries_of(tx: &Tx<'_>, notifications: &[Uuid]) -> JobResu
     Ok(all)
 }
 
+/// The open deliveries of a notification that push its content. State pushes (form 3) tell of what its user did with it, and
+/// are not withdrawn by that.
+///
+/// Index: `deliveries_of_notification`.
+pub(crate) fn open_pushes_of(tx: &Tx<'_>, notification: NotificationId) -> JobResult<Vec<Uuid>> {
+    let mut open = tx
+        .connection
+        .prepare_cached("SELECT id FROM deliveries WHERE notification_id = ?1 AND state < 10 AND form <> 3")?;
+    open.query_and_then([notification.0], |row| Ok(row.get(0)?))?.collect()
+}
+
 /// The open deliveries to these subscriptions.
 ///
 /// Indexes: that of `UNIQUE (app_id, user_id, key)` by its first two columns, then `deliveries_of_notification`. Ending is

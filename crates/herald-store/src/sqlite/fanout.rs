@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::dead::insert_letters;
 use super::deliveries::insert_deliveries;
 use super::outbox::insert_events;
+use super::reading::next_change;
 use super::rows::{first, stored};
 use super::subscriptions::active_subscriptions;
 use super::take::notification;
@@ -146,10 +147,16 @@ fn due_notification(tx: &Tx<'_>, id: NotificationId) -> JobResult<Option<DueNoti
     })
 }
 
-/// Goes on after `cursor` at `next_at`, or is complete without one. Index: primary key.
+/// Goes on after `cursor` at `next_at`, or is complete without one. With its first page a scheduled notification is there for
+/// its user: that is a change. Index: primary key.
 fn move_cursor(tx: &Tx<'_>, id: NotificationId, cursor: Option<Unsid>, next_at: Timestamp) -> JobResult<()> {
-    let mut set =
-        tx.connection.prepare_cached("UPDATE notifications SET cursor = ?2, next_at = ?3, claims = 0 WHERE id = ?1")?;
-    set.execute(params![id.0, cursor.map(|unsid| unsid.0), cursor.map(|_| stored(next_at))])?;
+    let changed = next_change(tx)?;
+    let mut set = tx.connection.prepare_cached(
+        "
+        UPDATE notifications
+           SET cursor = ?2, next_at = ?3, claims = 0, changed = CASE WHEN cursor IS NULL THEN ?4 ELSE changed END
+         WHERE id = ?1",
+    )?;
+    set.execute(params![id.0, cursor.map(|unsid| unsid.0), cursor.map(|_| stored(next_at)), changed])?;
     Ok(())
 }

@@ -13,6 +13,7 @@ use herald_sqlite::rusqlite::params;
 use super::deliveries::insert_deliveries;
 use super::fanout::set_due;
 use super::outbox::insert_events;
+use super::reading::next_change;
 use super::rows::{first, lane_number, stored};
 use super::subscriptions::active_subscriptions;
 use super::{JobResult, Sqlite, Tx};
@@ -123,11 +124,12 @@ fn insert_notification(
     let (NotificationId(id), request) = (new.id, &new.request);
     let content =
         serde_json::to_string(&request.content).map_err(|_| Fault::Defect("a content can't be written".to_owned()))?;
+    let changed = next_change(tx)?;
     let mut insert = tx.connection.prepare_cached(
         "
         INSERT INTO notifications (id, app_id, user_id, key, lane, content, received_at, expires_at, deliver_at, next_at,
-                                   app_notification_id)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                                   app_notification_id, changed)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
             ON CONFLICT (app_id, user_id, key) DO NOTHING",
     )?;
     let inserted = insert.execute(params![
@@ -142,6 +144,7 @@ fn insert_notification(
         request.deliver_at.map(stored),
         next_at.map(stored),
         request.content.app_notification_id,
+        changed,
     ])?;
     Ok(inserted > 0)
 }

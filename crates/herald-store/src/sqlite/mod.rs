@@ -14,6 +14,7 @@ mod record;
 mod prune;
 mod close;
 mod receipts;
+mod reading;
 mod fanout;
 mod subscriptions;
 mod sweep;
@@ -40,9 +41,10 @@ use time::StoreTime;
 /// "HrlS": marks the file as a store of Herald.
 const APPLICATION_ID: i32 = 0x4872_6c53;
 
-static MIGRATIONS: [&str; 3] = [
+static MIGRATIONS: [&str; 4] = [
     include_str!("../../migrations/sqlite/0001_tables.sql"),
     include_str!("../../migrations/sqlite/0002_fanout_claims.sql"),
+    include_str!("../../migrations/sqlite/0003_reading.sql"),
     include_str!("../../migrations/sqlite/0004_devices_and_names.sql"),
 ];
 

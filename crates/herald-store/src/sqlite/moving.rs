@@ -276,6 +276,11 @@ impl Moved for NotificationRow {
             next_at: columns.get("next_at")?,
             cursor: columns.get("cursor")?,
             swept_at: columns.get("swept_at")?,
+            read: columns.get("read")?,
+            user_action: columns.get("user_action")?,
+            modified_at: columns.get("modified_at")?,
+            deleted_at: columns.get("deleted_at")?,
+            revision: columns.get("revision")?,
         })
     }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use herald_core::delivery::State;
-use herald_core::ids::{AppId, NotificationId, Unsid};
+use herald_core::ids::{AppId, NotificationId, Unsid, UserId};
 use herald_core::time::Timestamp;
 use herald_sqlite::rusqlite::params;
 use uuid::Uuid;
 
-use super::close::{Closing, close_deliveries, closing, open_deliveries_of, tell};
+use super::close::{Closing, close_deliveries, closing, open_pushes_of, tell};
 use super::rows::{first, stored};
 use super::{JobResult, Sqlite, Tx};
 use crate::{By, Closed, Receipt, ReceiptResult, Result, Teller};
@@ -45,7 +45,7 @@ impl Sqlite {
             if !stop_fanout(tx, &app, notification)? {
                 return Ok(Vec::new());
             }
-            let open = open_deliveries_of(tx, &[notification.0])?;
+            let open = open_pushes_of(tx, notification)?;
             let closed = close_deliveries(tx, &open, State::Withdrawn)?;
             tell(tx, &closed, teller.as_deref())?;
             Ok(closed)
@@ -58,22 +58,28 @@ impl Sqlite {
 fn delivery(tx: &Tx<'_>, by: &By) -> JobResult<Option<Uuid>> {
     match by {
         By::Delivery(delivery) => Ok(Some(delivery.0)),
-        By::Pair { notification, unsid, apps } => {
+        By::Pair { notification, unsid, apps, user } => {
             let paired = find_pair(tx, *notification, *unsid)?;
-            let ours = paired.filter(|(_, of)| apps.as_ref().is_none_or(|apps| apps.contains(of)));
-            Ok(ours.map(|(delivery, _)| delivery))
+            let ours = paired.filter(|(_, of, whose)| {
+                apps.as_ref().is_none_or(|apps| apps.contains(of)) && user.as_ref().is_none_or(|user| user == whose)
+            });
+            Ok(ours.map(|(delivery, ..)| delivery))
         }
     }
 }
 
-/// The delivery of a pair, and its app.
+/// The delivery of a pair, its app and its user.
 ///
-/// Index: `deliveries_of_notification`. State pushes (form 3) of the same notification are not meant.
-fn find_pair(tx: &Tx<'_>, notification: NotificationId, unsid: Unsid) -> JobResult<Option<(Uuid, AppId)>> {
-    let mut pair = tx
-        .connection
-        .prepare_cached("SELECT id, app_id FROM deliveries WHERE notification_id = ?1 AND unsid = ?2 AND form <> 3")?;
-    first(&mut pair, [notification.0, unsid.0], |columns| Ok((columns.get("id")?, columns.app()?)))
+/// Indexes: `deliveries_of_notification`, primary key. State pushes (form 3) of the same notification are not meant.
+fn find_pair(tx: &Tx<'_>, notification: NotificationId, unsid: Unsid) -> JobResult<Option<(Uuid, AppId, UserId)>> {
+    let mut pair = tx.connection.prepare_cached(
+        "
+        SELECT d.id, d.app_id, n.user_id
+          FROM deliveries d
+          JOIN notifications n ON n.id = d.notification_id
+         WHERE d.notification_id = ?1 AND d.unsid = ?2 AND d.form <> 3",
+    )?;
+    first(&mut pair, [notification.0, unsid.0], |columns| Ok((columns.get("id")?, columns.app()?, columns.user()?)))
 }
 
 /// An open delivery is closed, a closed one without a receipt keeps it as a fact, any other stays as it is.
