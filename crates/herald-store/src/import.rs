@@ -115,7 +115,6 @@ pub(crate) fn plan<'a>(
         };
         plan.results.push(result);
     }
-    // An extension of what this batch itself adds is part of its row's insert: the longer life is written after it.
     plan
 }
 

@@ -264,6 +264,10 @@ pub(crate) enum SubscriptionsCommand {
         /// Its id
         unsid: Uuid,
     },
+    /// Add very many from a file; takes nothing from what is there, and may be repeated
+    Import(crate::subscriptions::args::ImportArgs),
+    /// Write the active ones to stdout, with their push tokens
+    Export(crate::subscriptions::args::ExportArgs),
 }
 
 /// `herald subscriptions add`

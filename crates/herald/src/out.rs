@@ -53,6 +53,12 @@ fn aligned<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> Vec<Stri
     all.iter().map(pad).collect()
 }
 
+/// Says on stderr how far it is, or what was passed over.
+pub(crate) fn note(text: impl AsRef<str>) {
+    // Nobody is left to tell if this fails.
+    writeln!(io::stderr().lock(), "{}", text.as_ref()).ok();
+}
+
 /// Says on stderr why the process fails: the report and its causes, in one line each for configuration.
 pub(crate) fn report(report: &anyhow::Error) {
     let mut stderr = io::stderr().lock();

@@ -1,6 +1,12 @@
 //! `herald subscriptions`: registers, shows and ends subscriptions in the store, as the gateway does for apps.
 //!
-//! For trying things, for tests and for support. A push token is a secret: no output shows more than its end.
+//! For trying things, for tests and for support; and moves them from and to other installations. A push token is a secret: no
+//! output but an export's shows more than its end.
+
+pub(crate) mod args;
+mod export;
+mod import;
+mod rows;
 
 use std::time::Duration;
 
@@ -21,7 +27,7 @@ const SHOWN: usize = 6;
 /// A token shorter than this shows nothing.
 const SHORTEST_SHOWN: usize = 24;
 
-/// Adds, lists or removes.
+/// Adds, lists, removes, imports or exports.
 ///
 /// # Errors
 /// [`Failure::Usage`] without a store URL, or for an app or token that can't be right; as any call of the store.
@@ -29,6 +35,8 @@ pub(crate) async fn run(config: &Config, command: SubscriptionsCommand) -> anyho
     match command {
         SubscriptionsCommand::Add(args) => add(config, args).await,
         SubscriptionsCommand::List(args) => list(config, &args).await,
+        SubscriptionsCommand::Import(args) => import::run(config, &args).await,
+        SubscriptionsCommand::Export(args) => export::run(config, &args).await,
         SubscriptionsCommand::Remove { unsid } => {
             let store = connect::ready_store(config, Role::Other).await?;
             match store.end(Unsid(unsid)).await.map_err(connect::store_failure)? {

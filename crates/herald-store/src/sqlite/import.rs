@@ -1,5 +1,6 @@
 //! Import and export of subscriptions, in jobs short enough for those that push to have their turn in between.
 
+use herald_core::device::DeviceState;
 use herald_core::ids::{AppId, Unsid};
 use herald_core::subscription::Subscription;
 use herald_sqlite::rusqlite::params;
@@ -49,13 +50,12 @@ fn import(tx: &Tx<'_>, batch: &[NewSubscription]) -> JobResult<Vec<Imported>> {
     }
     let plan = plan(batch, &there, Uuid::now_v7);
     let now = tx.now();
-    for (index, id) in plan.add.iter().chain(&plan.add_ended) {
-        let new = &batch[*index];
-        let subscription = new.registered(Unsid(*id), now, new.expires_at);
-        let known = KnownSubscription { subscription, active: true, device: Default::default(), reported_at: None };
-        // Ended in the same statement, or its token would be another's too.
-        let ended = plan.add_ended.iter().any(|(_, ended)| ended == id).then_some((now, "replaced"));
-        insert(tx, &known, ended)?;
+    for (chosen, ended) in [(&plan.add, None), (&plan.add_ended, Some((now, "replaced")))] {
+        for (index, id) in chosen {
+            let subscription = batch[*index].registered(Unsid(*id), now, batch[*index].expires_at);
+            let device = DeviceState::default();
+            insert(tx, &KnownSubscription { subscription, active: true, device, reported_at: None }, ended)?;
+        }
     }
     let mut extend = tx.connection.prepare_cached("UPDATE subscriptions SET expires_at = ?2 WHERE id = ?1")?;
     for (id, at) in &plan.extend {
