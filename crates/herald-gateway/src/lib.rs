@@ -121,7 +121,9 @@ impl Gateway {
     /// Nothing is served yet. Must be called within a tokio runtime.
     pub fn new(parts: Parts) -> Self {
         let Parts { metrics, store, queue, receipt_keys, api, tls, request_log: log, draining } = parts;
-        let passing = Passing { metrics: metrics.clone(), store: store.clone(), log, tls: tls.is_some() };
+        let clock = store.clock();
+        let now = Box::new(move || clock.now());
+        let passing = Passing { metrics: metrics.clone(), now, log, tls: tls.is_some() };
         let (commits, receipts) = commit::channel(Receipts { store: store.clone(), metrics: metrics.clone() });
         let routes = api.map(|api| api::routes(api, &store, &metrics, commits.clone()));
         let (routes, posts, api) = match routes {

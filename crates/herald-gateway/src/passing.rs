@@ -14,8 +14,8 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use herald_core::ids::AppId;
+use herald_core::time::Timestamp;
 use herald_metrics::{HttpRoute, Metrics};
-use herald_store::Store;
 use tokio::time::{Instant, timeout};
 use tracing::info;
 
@@ -45,7 +45,8 @@ pub enum RequestLog {
 /// What is done to all requests alike.
 pub(crate) struct Passing {
     pub(crate) metrics: Metrics,
-    pub(crate) store: Store,
+    /// The store's time.
+    pub(crate) now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     pub(crate) log: RequestLog,
     /// Whether the listener speaks TLS itself: only then is it ours to say that nothing else may be used.
     pub(crate) tls: bool,
@@ -70,7 +71,7 @@ pub(crate) async fn through(State(passing): State<Arc<Passing>>, mut request: Re
     let mut response = answered.unwrap_or_else(|_| {
         let problem = format!("was not answered within {} s", ANSWER_LIMIT.as_secs());
         let refusal = Refusal::unavailable(problem, "send it again after Retry-After");
-        refusal.of(ids.inner(passing.store.clock().now())).into_response()
+        refusal.of(ids.inner((passing.now)())).into_response()
     });
     ids.put_on(&mut response);
     secure(&mut response, passing.tls);
@@ -128,7 +129,32 @@ fn secure(response: &mut Response, tls: bool) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
+    use axum::body::Body;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use axum::{Router, middleware};
+    use hyper::service::Service as _;
+    use hyper_util::service::TowerToHyperService;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_never_answered_is_told_to_come_back_after_30_s() {
+        let metrics = Metrics::new();
+        let now = Box::new(|| Timestamp::from_secs(0));
+        let passing = Passing { metrics: metrics.clone(), now, log: RequestLog::None, tls: false };
+        let router = Router::new().route("/", get(async || pending::<Response>().await));
+        let router = router.layer(middleware::from_fn_with_state(Arc::new(passing), through));
+        let begun = Instant::now();
+        let request = Request::get("/").body(Body::empty()).unwrap();
+        let answer = TowerToHyperService::new(router).call(request).await.unwrap();
+        assert_eq!((answer.status(), begun.elapsed()), (StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(30)));
+        let headers = answer.headers();
+        assert!(headers.contains_key("retry-after") && headers.contains_key("request-id"), "{headers:?}");
+        assert!(metrics.render().contains("herald_http_requests_total{route=\"issuer\",status=\"5xx\"} 1"));
+    }
 
     #[test]
     fn the_log_has_what_was_asked_for_and_probes_only_when_they_fail() {

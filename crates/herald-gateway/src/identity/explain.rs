@@ -130,18 +130,18 @@ impl Looks {
         mut self,
         decided: Result<Caller, Refused>,
         issuers: impl Iterator<Item = &'i str>,
-        keys: Option<KnownKeys>,
+        keys: Option<&KnownKeys>,
     ) -> Explanation {
         let issuers = list(issuers);
         let fix = match &decided {
             Ok(caller) if caller.may_reach_notifications() => None,
             Ok(_) => Some(format!("ask the issuer for the scope {}", SCOPES[0])),
-            Err(refused) => Some(self.fix(refused, &issuers, keys.as_ref())),
+            Err(refused) => Some(self.fix(refused, &issuers, keys)),
         };
         for step in &mut self.steps {
             match step.what {
                 "issuer" => step.expected = format!("one of {issuers}"),
-                "signature" => step.found = keys.as_ref().map(describe).unwrap_or_default(),
+                "signature" => step.found = keys.map(describe).unwrap_or_default(),
                 _ => {}
             }
         }

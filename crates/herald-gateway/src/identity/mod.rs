@@ -81,7 +81,7 @@ impl Identity {
             Some(issuer) => Some(issuer.known_keys().await),
             None => None,
         };
-        looks.explanation(decided, self.issuers.iter().map(|issuer| issuer.name.as_str()), keys)
+        looks.explanation(decided, self.issuers.iter().map(|issuer| issuer.name.as_str()), keys.as_ref())
     }
 
     /// Decides, and tells of each look before it decides by it: the last one is why it refused.
