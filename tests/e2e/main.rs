@@ -43,3 +43,4 @@ mod poison;
 mod providers;
 mod receipts;
 mod spine;
+mod typescript;
