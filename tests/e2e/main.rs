@@ -16,6 +16,7 @@
 #![allow(clippy::unwrap_used, reason = "what can't go on in a test fails it")]
 
 mod letters;
+mod lines;
 #[path = "../../crates/herald-gateway/tests/issuer/mod.rs"]
 mod issuer;
 mod load;
@@ -24,6 +25,7 @@ mod simulator;
 mod world;
 
 mod answers;
+mod app_service;
 mod cli;
 mod clients;
 mod dead;
@@ -37,6 +39,7 @@ mod lanes;
 mod malformed;
 mod microsoft;
 mod migrate;
+mod oidc;
 mod our_fault;
 mod phones;
 mod poison;
