@@ -17,11 +17,11 @@ export interface Options extends Calls {
   readonly unsid?: string;
 }
 
-/** What the phone's person and system let the app do; it makes Herald's choice of push better. */
+/** What the phone's person and system let the app do: whoever asks why a phone stayed silent finds it in the trace. */
 export interface DeviceState {
-  readonly alertsAllowed?: boolean;
-  readonly lowPowerMode?: boolean;
-  readonly backgroundRefresh?: boolean;
+  readonly alertsAllowed?: boolean | null;
+  readonly lowPowerMode?: boolean | null;
+  readonly backgroundRefresh?: boolean | null;
 }
 
 /** How pushes reach this phone. */
