@@ -17,13 +17,13 @@ use crate::world::LIMIT;
 const APP: &str = "mail.contoso.com";
 const OTHER_APP: &str = "chat.contoso.com";
 const TOPIC: &str = "com.contoso.mail";
-const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/clients");
+pub(crate) const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/clients");
 /// Scripted answers of APNs, which depend on no request. Each has a phone of this name.
 const SCRIPTED: [(u64, &str); 4] =
     [(429, "TooManyRequests"), (500, "InternalServerError"), (503, "ServiceUnavailable"), (503, "Shutdown")];
 
 /// Runs a tool to its end, on a thread that may block; one that takes too long is ended.
-fn run(command: Command, advice: &str) -> Output {
+pub(crate) fn run(command: Command, advice: &str) -> Output {
     let mut command = tokio::process::Command::from(command);
     let ended = tokio::time::timeout(LIMIT * 2, command.kill_on_drop(true).output());
     let output = tokio::runtime::Handle::current().block_on(ended).unwrap_or_else(|_| panic!("{command:?} hangs"));
@@ -33,10 +33,11 @@ fn run(command: Command, advice: &str) -> Output {
     output
 }
 
-/// The folder with a client's packages. The first to come installs them; others, of any process, wait for it.
-fn installed(client: &str) -> PathBuf {
+/// The folder with the packages of a client whose sources are in `source`. The first to come installs them; others, of any
+/// process, wait for it.
+pub(crate) fn installed(source: &Path) -> PathBuf {
     const ADVICE: &str = "nodejs, npm and python3-venv are needed (./test --install-servers), and once the network";
-    let source = Path::new(CLIENTS).join(client);
+    let client = source.file_name().unwrap().display();
     let node = source.join("package-lock.json").exists();
     let pinned = if node { "package-lock.json" } else { "requirements.txt" };
     let mut hash = DefaultHasher::new();
@@ -75,8 +76,8 @@ fn installed(client: &str) -> PathBuf {
 /// Gives a client its plan; the answer is a line for each push.
 pub(crate) async fn by(client: &'static str, plan: Value) -> Vec<Value> {
     let work = move || {
-        let folder = installed(client);
         let source = Path::new(CLIENTS).join(client);
+        let folder = installed(&source);
         let (program, script) = if source.join("push.js").exists() {
             (PathBuf::from("node"), source.join("push.js"))
         } else {

@@ -16,6 +16,7 @@
 #![allow(clippy::unwrap_used, reason = "what can't go on in a test fails it")]
 
 mod letters;
+mod lines;
 #[path = "../../crates/herald-gateway/tests/issuer/mod.rs"]
 mod issuer;
 mod load;
@@ -25,6 +26,7 @@ mod world;
 
 mod answers;
 mod check;
+mod app_service;
 mod cli;
 mod clients;
 mod dead;
@@ -38,6 +40,7 @@ mod lanes;
 mod malformed;
 mod microsoft;
 mod migrate;
+mod oidc;
 mod our_fault;
 mod phones;
 mod poison;
@@ -45,3 +48,4 @@ mod providers;
 mod reading;
 mod receipts;
 mod spine;
+mod typescript;

@@ -137,4 +137,6 @@ pub fn collapse_id(notification: &Notification) -> String {
 }
 
 #[cfg(test)]
+mod schema;
+#[cfg(test)]
 pub(crate) mod tests;
