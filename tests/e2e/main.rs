@@ -42,6 +42,7 @@ mod microsoft;
 mod migrate;
 mod oidc;
 mod our_fault;
+mod phone_side;
 mod phones;
 mod poison;
 mod providers;
