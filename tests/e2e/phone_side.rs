@@ -89,7 +89,7 @@ impl Service {
         let told = |delivery: &Value| {
             let attempts =
                 delivery["attempts"].as_array().unwrap().iter().map(|attempt| text(&attempt["form"])).collect();
-            (text(&delivery["subscription"]["platform"]).to_lowercase(), text(&delivery["state"]), attempts)
+            (text(&delivery["subscription"]["platform"]), text(&delivery["state"]), attempts)
         };
         let mut deliveries: Vec<_> = trace["deliveries"].as_array().unwrap().iter().map(told).collect();
         deliveries.sort();

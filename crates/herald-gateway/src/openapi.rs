@@ -5,9 +5,9 @@
 
 use axum::Json;
 use utoipa::openapi::OpenApi as Document;
-use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ObjectBuilder, PathItem, Required, Type};
+use utoipa::openapi::{ContentBuilder, ObjectBuilder, PathItem, Ref, RefOr, Required, Response, Type};
 use utoipa::{Modify, OpenApi};
 
 use crate::{graph, receipts, v1};
@@ -31,6 +31,7 @@ use crate::{graph, receipts, v1};
         crate::tokens::tenants_discovery,
         crate::tokens::keys,
         receipts::post,
+        graph::served::post,
         graph::served::list,
         graph::served::count,
         graph::served::delta,
@@ -46,7 +47,8 @@ use crate::{graph, receipts, v1};
         v1::traces::find,
         v1::erasure::erase,
     ),
-    modifiers(&Bearer, &Roots)
+    components(schemas(crate::refusal::Envelope<'static>)),
+    modifiers(&Bearer, &Refusals, &Roots)
 )]
 struct Annotated;
 
@@ -65,6 +67,37 @@ impl Modify for Bearer {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(what)).build();
         document.components.get_or_insert_default().add_security_scheme("bearer", SecurityScheme::Http(scheme));
     }
+}
+
+/// What every route has in common: a rate where a token is asked for, and one shape of refusals.
+struct Refusals;
+
+impl Modify for Refusals {
+    fn modify(&self, document: &mut Document) {
+        let body = || ContentBuilder::new().schema(Some(Ref::from_schema_name("Envelope"))).build();
+        for item in document.paths.paths.values_mut() {
+            for operation in operations(item) {
+                let responses = &mut operation.responses.responses;
+                if operation.security.is_some() {
+                    for status in ["406", "429"] {
+                        let what = "the app sends more than its rate: come back after Retry-After";
+                        responses.insert(status.to_owned(), Response::new(what).into());
+                    }
+                }
+                for (_, response) in responses.iter_mut().filter(|(status, _)| status.as_str() >= "400") {
+                    if let RefOr::T(response) = response
+                        && response.content.is_empty()
+                    {
+                        response.content.insert("application/json".to_owned(), RefOr::T(body()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete].into_iter().filter_map(Option::as_mut)
 }
 
 /// What is described at `/beta/me` is served at `/beta/users/{user}` and under `/v1.0` too.
@@ -90,9 +123,7 @@ impl Modify for Roots {
 
 /// The same operations at another place; ids of operations are unique.
 fn at(mut item: PathItem, name: &str, of_user: bool) -> PathItem {
-    for operation in
-        [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete].into_iter().filter_map(Option::as_mut)
-    {
+    for operation in operations(&mut item) {
         operation.operation_id = operation.operation_id.take().map(|id| format!("{id}{name}"));
         if of_user {
             let user = ParameterBuilder::new()
@@ -118,14 +149,17 @@ mod tests {
         let paths = document["paths"].as_object().unwrap();
         for root in ["/beta/me", "/v1.0/me", "/beta/users/{user}", "/v1.0/users/{user}"] {
             for (path, methods) in [
-                ("", &["get"][..]),
+                ("", &["get", "post"][..]),
                 ("/$count", &["get"]),
                 ("/delta", &["get"]),
                 ("/{id}", &["get", "patch", "delete"]),
             ] {
                 for method in methods {
                     let operation = &paths[&format!("{root}/notifications{path}")][method];
-                    assert!(operation["responses"]["200"].is_object() || *method == "delete", "{root} {path} {method}");
+                    assert!(
+                        ["200", "201", "204"].iter().any(|good| operation["responses"][good].is_object()),
+                        "{root} {path} {method}"
+                    );
                 }
             }
         }

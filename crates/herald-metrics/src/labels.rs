@@ -184,7 +184,7 @@ mod tests {
     fn a_paths_template_says_what_is_asked_for() {
         for (template, route) in [
             (Some("/beta/me/notifications"), HttpRoute::Notifications),
-            (Some("/v1.0/users/{id}/notifications/"), HttpRoute::Notifications),
+            (Some("/v1.0/users/{user}/notifications/"), HttpRoute::Notifications),
             (Some("/beta/me/notifications/$count"), HttpRoute::Notifications),
             (Some("/beta/me/notifications/delta"), HttpRoute::Notifications),
             (Some("/beta/me/notifications/{id}"), HttpRoute::Notification),

@@ -44,7 +44,8 @@ pub(super) async fn take_in(graph: &Graph, path_user: Option<&str>, request: Htt
     let request = read(graph, caller.app(), user, &head, &body, received_at)?;
     let (notification, received_at) = store(graph, request, received_at).await?;
     let version = Version::of(parts.uri.path());
-    Ok(Created::new(&notification, received_at, clock.now(), &graph.api.public_url, version))
+    let times = (received_at, clock.now());
+    Ok(Created::new(&notification, times, &graph.api.public_url, version, path_user.is_some()))
 }
 
 /// Reads and checks the request, as far as that needs no store.

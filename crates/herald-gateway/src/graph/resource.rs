@@ -10,6 +10,7 @@ use herald_core::ids::{NotificationId, UserId};
 use herald_core::notification::{Notification, Visual};
 use herald_core::time::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::item::{priority, remaining, to_millis};
 
@@ -45,33 +46,43 @@ pub(super) struct Created {
     body: String,
 }
 
-#[derive(Serialize)]
+/// A notification that was taken in.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Resource<'a> {
+#[schema(as = NewNotification)]
+pub(super) struct Resource<'a> {
     #[serde(rename = "@odata.context")]
     context: String,
+    /// Seconds that remain of it.
     display_time_to_live: Option<u64>,
+    #[schema(value_type = String, format = "date-time")]
     expiration_date_time: Timestamp,
     group_name: Option<&'a str>,
+    #[schema(value_type = String, format = "uuid")]
     id: NotificationId,
+    /// `None`, `High` or `Low`.
     priority: &'static str,
     payload: Payload<'a>,
 }
 
-#[derive(Serialize)]
+/// What of it is sent back: raw content is not.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Payload<'a> {
+#[schema(as = NewPayload)]
+pub(super) struct Payload<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
     visual_content: Option<&'a Visual>,
 }
 
 impl Created {
+    /// `by_name`: the request's path named the user, so that of the notification does too.
     pub(super) fn new(
         notification: &Notification,
-        received_at: Timestamp,
-        now: Timestamp,
+        (received_at, now): (Timestamp, Timestamp),
         public_url: &str,
         version: Version,
+        by_name: bool,
     ) -> Self {
         let Notification { id, user, content, expires_at, .. } = notification;
         let base = format!("{public_url}{}", version.path());
@@ -84,8 +95,9 @@ impl Created {
             priority: priority(content.priority),
             payload: Payload { visual_content: content.payload.visual.as_ref() },
         };
+        let whose = if by_name { format!("users/{}", encoded(user.as_str())) } else { "me".to_owned() };
         Self {
-            location: format!("{base}/me/notifications/{id}"),
+            location: format!("{base}/{whose}/notifications/{id}"),
             body: serde_json::to_string(&resource).expect("texts and numbers become JSON"),
         }
     }
@@ -170,7 +182,7 @@ mod tests {
 
     fn body(notification: &Notification, after_ms: u64) -> (Value, String) {
         let now = RECEIVED.plus(std::time::Duration::from_millis(after_ms));
-        let created = Created::new(notification, RECEIVED, now, "https://push.example", Version::Beta);
+        let created = Created::new(notification, (RECEIVED, now), "https://push.example", Version::Beta, false);
         (serde_json::from_str(&created.body).unwrap(), created.location)
     }
 

@@ -14,6 +14,30 @@ use crate::request_ids::Ids;
 use super::{Graph, Named, change, post as posting, read};
 
 /// Takes a notification in.
+#[utoipa::path(
+    post,
+    path = "/beta/me/notifications",
+    operation_id = "postNotification",
+    tag = "notifications",
+    security(("bearer" = [])),
+    params(
+        ("X-UNS-ID" = Option<String>, Header, description = "with an app's token: the subscription of the user to be told"),
+        ("Idempotency-Key" = Option<String>, Header, description = "the same key again is answered as the first time; 128 characters at most"),
+        ("client-request-id" = Option<String>, Header, description = "handed back"),
+    ),
+    request_body(content = Object, description = "the notification: docs/requests.md has each member", content_type = "application/json"),
+    responses(
+        (status = 201, description = "it is stored, and nothing loses it any more", body = super::resource::Resource<'static>),
+        (status = 400, description = "the contract is broken; the member is named"),
+        (status = 401, description = "no token, or one that is no good"),
+        (status = 403, description = "another app's host or subscription, another user"),
+        (status = 408, description = "the body took longer than 10 s"),
+        (status = 413, description = "more than 64 KiB"),
+        (status = 415, description = "another Content-Encoding than gzip or deflate"),
+        (status = 500, description = "a fault of the service"),
+        (status = 503, description = "the store or the issuer is away; come back after Retry-After"),
+    )
+)]
 pub(crate) async fn post(State(graph): State<Arc<Graph>>, named: Named, request: Request) -> Response {
     let ids = Ids::of(request.headers());
     let work = async { Ok(posting::take_in(&graph, named.user(), request).await?.into_response()) };

@@ -97,8 +97,8 @@ pub struct Delivered {
 #[serde(rename_all = "camelCase")]
 #[schema(as = TracedDevice)]
 pub struct Device {
-    /// iOS or Android.
-    pub platform: &'static str,
+    /// `ios` or `android`, as it was registered.
+    pub platform: String,
     /// production or sandbox.
     pub environment: &'static str,
     /// Neither ended nor expired now.
@@ -166,7 +166,7 @@ fn delivered(traced: &TracedDelivery, known: Option<&KnownSubscription>) -> Deli
         id: delivery.id,
         user_notification_subscription_id: traced.unsid,
         subscription: known.map(|known| Device {
-            platform: known.subscription.platform.as_str(),
+            platform: known.subscription.platform.as_str().to_ascii_lowercase(),
             environment: known.subscription.environment.as_str(),
             active: known.active,
             device_state: known.device,

@@ -37,6 +37,8 @@ pub(crate) struct Erasure {
 #[utoipa::path(
     delete,
     path = "/v1/apps/{app}/users/{userId}",
+    operation_id = "eraseUser",
+    tag = "operators",
     params(
         ("app" = String, Path, description = "The app's targetHostName"),
         ("userId" = String, Path, description = "The user, as the app names them"),

@@ -120,6 +120,8 @@ impl From<KnownSubscription> for Subscription {
 #[utoipa::path(
     post,
     path = "/v1/subscriptions",
+    operation_id = "registerSubscription",
+    tag = "subscriptions",
     request_body = DeviceSchema,
     responses(
         (status = 201, description = "A new subscription", body = Subscription),
@@ -160,6 +162,8 @@ pub(crate) async fn register(State(api): State<Arc<Api>>, request: Request) -> R
 #[utoipa::path(
     get,
     path = "/v1/subscriptions",
+    operation_id = "listSubscriptions",
+    tag = "subscriptions",
     params(("userId" = Option<String>, Query, description = "Whose; with an app's token")),
     responses(
         (status = 200, description = "At most 1,000", body = Subscriptions),
@@ -183,6 +187,8 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, request: Request) -> Resul
 #[utoipa::path(
     get,
     path = "/v1/subscriptions/{unsid}",
+    operation_id = "getSubscription",
+    tag = "subscriptions",
     params(("unsid" = String, Path, description = "Its id")),
     responses(
         (status = 200, description = "As it is", body = Subscription),
@@ -208,6 +214,8 @@ pub(crate) async fn show(
 #[utoipa::path(
     patch,
     path = "/v1/subscriptions/{unsid}",
+    operation_id = "changeSubscription",
+    tag = "subscriptions",
     params(("unsid" = String, Path, description = "Its id")),
     request_body = ChangeSchema,
     responses(
@@ -248,6 +256,8 @@ pub(crate) async fn change(
 #[utoipa::path(
     delete,
     path = "/v1/subscriptions/{unsid}",
+    operation_id = "endSubscription",
+    tag = "subscriptions",
     params(("unsid" = String, Path, description = "Its id")),
     responses(
         (status = 204, description = "It has ended, now or before; what was on its way to it is withdrawn"),

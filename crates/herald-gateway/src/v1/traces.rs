@@ -32,6 +32,8 @@ pub(crate) struct Traces {
 #[utoipa::path(
     get,
     path = "/v1/notifications/{id}/trace",
+    operation_id = "getTrace",
+    tag = "traces",
     params(("id" = String, Path, description = "Its id")),
     responses(
         (status = 200, description = "What became of it", body = Traced),
@@ -65,6 +67,8 @@ pub(crate) async fn show(
 #[utoipa::path(
     get,
     path = "/v1/notifications/trace",
+    operation_id = "findTraces",
+    tag = "traces",
     params(
         ("appNotificationId" = String, Query, description = "The producer's own id"),
         ("userId" = Option<String>, Query, description = "Of this user alone"),

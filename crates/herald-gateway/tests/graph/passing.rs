@@ -186,7 +186,7 @@ async fn the_log_has_the_template_the_status_and_the_app_and_nothing_that_is_sec
     ensure!(first["took_ms"].is_u64() && first["client.request.id"].is_null(), "{first}");
     ensure!(first["request.id"].as_str().is_some_and(|id| id.parse::<Uuid>().is_ok()), "{first}");
     let posted = &requests[8];
-    assert_eq!(posted["route"], "/beta/users/{id}/notifications");
+    assert_eq!(posted["route"], "/beta/users/{user}/notifications");
     assert_eq!((&posted["status"], &posted["client.request.id"]), (&json!(201), &json!("mine")));
     let nowhere = &requests[11];
     assert_eq!((&nowhere["route"], &nowhere["status"]), (&json!("none"), &json!(404)));
