@@ -80,7 +80,7 @@ impl Annas {
                 json!({ "notificationId": self.id, "userNotificationSubscriptionId": self.unsid })
             }
             "POST /v1/subscriptions" => {
-                let token = format!("{:0>64}", Uuid::now_v7().simple());
+                let token = Uuid::now_v7().simple().to_string().repeat(2);
                 let mut body = json!({ "platform": "ios", "pushToken": token });
                 if by_app {
                     body["userId"] = json!("anna");
