@@ -43,3 +43,5 @@ mod poison;
 mod providers;
 mod receipts;
 mod spine;
+mod subscriptions;
+mod traces;
