@@ -50,3 +50,5 @@ mod reading;
 mod receipts;
 mod spine;
 mod typescript;
+mod subscriptions;
+mod traces;

@@ -51,7 +51,8 @@ pub(crate) async fn run(config: &Config, command: SubscriptionsCommand) -> anyho
 
 async fn add(config: &Config, args: SubscribeArgs) -> anyhow::Result<()> {
     let app = known_app(config, &args.app)?;
-    let address = Address::checked(args.platform, args.kind, args.environment, &args.token).map_err(wrong)?;
+    let address =
+        Address::checked(args.platform, args.kind, args.environment, &args.token).map_err(|error| wrong(&error))?;
     let store = connect::ready_store(config, Role::Other).await?;
     let life = Duration::from_secs(u64::from(args.expires_days) * 24 * 60 * 60);
     let new = NewSubscription {
@@ -69,7 +70,7 @@ async fn add(config: &Config, args: SubscribeArgs) -> anyhow::Result<()> {
 }
 
 /// By the name of the argument.
-fn wrong(error: AddressError) -> Failure {
+fn wrong(error: &AddressError) -> Failure {
     let AddressError { part, problem, fix } = error;
     let argument = match part {
         Part::Platform => "--platform",

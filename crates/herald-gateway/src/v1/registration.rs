@@ -50,7 +50,7 @@ impl<'b> Device<'b> {
         })?;
         Ok(Self {
             user,
-            address: address.map_err(wrong)?,
+            address: address.map_err(|error| wrong(&error))?,
             unsid,
             expires_at: expires_at(&members, now)?,
             state: state(&members)?,
@@ -77,7 +77,7 @@ impl Change {
             let token = token.unwrap_or(of.token.expose());
             Address::checked(of.platform, kind.unwrap_or(of.token_kind), environment.unwrap_or(of.environment), token)
         };
-        let address = changes.then(checked).transpose().map_err(wrong)?;
+        let address = changes.then(checked).transpose().map_err(|error| wrong(&error))?;
         Ok(Self { address, state: state(&members)? })
     }
 }
@@ -115,9 +115,8 @@ fn state(members: &Members<'_>) -> Result<DeviceState, Refusal> {
     })
 }
 
-fn wrong(error: AddressError) -> Refusal {
-    let AddressError { part, problem, fix } = error;
-    Refusal::invalid(part.as_str(), problem, fix)
+fn wrong(error: &AddressError) -> Refusal {
+    Refusal::invalid(error.part.as_str(), error.problem, error.fix)
 }
 
 #[cfg(test)]

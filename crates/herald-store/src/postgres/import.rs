@@ -68,7 +68,8 @@ impl Postgres {
     }
 }
 
-/// What has the batch's ids or push tokens, and whether it has not ended. Indexes: primary key, `subscriptions_by_token`.
+/// What has the batch's ids or push tokens, and whether it has not ended. Indexes: primary key, `subscriptions_by_token`; by
+/// the `LIMIT` it is looked up row by row, also while the table has no statistics yet.
 async fn lock_there(
     connection: &mut PgConnection,
     batch: &[NewSubscription],
@@ -78,9 +79,13 @@ async fn lock_there(
         WITH there AS MATERIALIZED (
             SELECT s.id
               FROM unnest($1::text[], $2::text[], $3::text[]) AS new (app_id, environment, token)
-              JOIN subscriptions s
-                ON s.app_id = new.app_id AND s.environment = new.environment AND s.token = new.token
-               AND s.ended_at IS NULL
+             CROSS JOIN LATERAL (
+                   SELECT id
+                     FROM subscriptions
+                    WHERE app_id = new.app_id AND environment = new.environment AND token = new.token
+                      AND ended_at IS NULL
+                    LIMIT 1
+                   ) AS s
              UNION
             SELECT s.id FROM subscriptions s WHERE s.id = ANY ($4)
         )
