@@ -131,7 +131,7 @@ impl Postgres {
         rows.insert(&mut tx).await.map_err(during(OPERATION))?;
         // Dying before this: nothing has changed. After it: the state pushes are due, and any worker's clock finds them.
         tx.commit().await.map_err(during(OPERATION))?;
-        Ok(Changed::Done { entry, withdrawn, due: made.due })
+        Ok(Changed::Done { entry: Box::new(entry), withdrawn, due: made.due })
     }
 
     /// Index: `deliveries_of_notification`.
