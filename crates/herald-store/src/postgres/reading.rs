@@ -153,7 +153,7 @@ impl Postgres {
 
 /// A user's notifications, newest first; one that is scheduled is left out until it was resolved. Index:
 /// `notifications_of_user`, backwards.
-const ENTRIES: &str = "
+pub(crate) const ENTRIES: &str = "
     SELECT id, app_id, user_id, content, expires_at, received_at, read, user_action, modified_at, revision,
            deleted_at IS NOT NULL AS deleted
       FROM notifications
