@@ -46,6 +46,8 @@ pub mod statements {
     pub const RECORD: &str = hot::RECORD;
     /// Receipts: (ids, times, state).
     pub const RECEIVE: &str = hot::RECEIVE;
+    /// A user's notifications: (app, user, before, deleted, read, action, group, since, limit).
+    pub const ENTRIES: &str = hot::ENTRIES;
     /// The oldest dead letters of a stretch: (after: time, id; before: time, id; reason, queue, app, app unknown, limit).
     pub const DEAD_OLDEST: &str = hot::DEAD_OLDEST;
     /// The newest, as above.

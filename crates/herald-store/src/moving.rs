@@ -7,7 +7,8 @@
 //! - a delivery that is open in the database takes the file's version if that is higher; a receipt is a fact that closes it
 //!   at any version; one that is closed stays so;
 //! - a subscription takes a later registration or, unless it was registered again, its end; one that ended stays so;
-//! - a fan-out goes on where the side that came further stopped.
+//! - a fan-out goes on where the side that came further stopped;
+//! - a notification stands with its user as after the higher revision, and one that was deleted stays so.
 //!
 //! Nothing is deleted, in the file either; [`Move::mark`] only keeps workers from it.
 

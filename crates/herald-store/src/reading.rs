@@ -184,7 +184,7 @@ pub enum Changed {
     /// It is so now, or was so already: then nothing was withdrawn and nobody is told.
     Done {
         /// How it is.
-        entry: Entry,
+        entry: Box<Entry>,
         /// Deliveries of it that will not be pushed any more.
         withdrawn: Vec<Closed>,
         /// State pushes, due now in the normal lane.
@@ -198,7 +198,7 @@ pub enum Changed {
 
 impl Changed {
     pub(crate) fn unchanged(entry: Entry) -> Self {
-        Self::Done { entry, withdrawn: Vec::new(), due: Vec::new() }
+        Self::Done { entry: Box::new(entry), withdrawn: Vec::new(), due: Vec::new() }
     }
 }
 

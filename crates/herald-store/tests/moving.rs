@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use herald_core::delivery::State;
 use herald_core::ids::{DeliveryId, NotificationId, Unsid};
+use herald_core::reading::{Change, Condition};
 use herald_core::subscription::{Provider, Subscription};
 use herald_core::time::Timestamp;
 use herald_harness::Database;
@@ -15,7 +16,8 @@ use herald_store::conformance::{
 };
 use herald_store::moving::{Compared, Kind, Move, Skip};
 use herald_store::{
-    By, DeadLetter, Expanded, NewSubscription, PostgresConfig, Receipt, Record, SqliteConfig, Store, StoreError,
+    By, Changed, Changing, DeadLetter, Delta, DeltaFrom, Expanded, NewSubscription, PostgresConfig, Receipt, Record,
+    SqliteConfig, Store, StoreError,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -393,4 +395,55 @@ async fn a_database_without_tables_can_be_compared_with() {
     let compared = Move::new(&both.file, &empty).await.unwrap().compare().await.unwrap();
     assert_eq!((compared.of(Kind::Deliveries).missing, compared.open.files), (1, 1));
     assert!(matches!(empty.check_schema().await, Err(StoreError::Schema { .. })), "nothing was made");
+}
+
+/// Anna's notification is so from now on.
+async fn change(store: &Store, notification: NotificationId, change: Change) {
+    let changing =
+        Changing { app: app(), user: user("anna"), notification, change, condition: Condition::Any, by: None };
+    assert!(matches!(store.change(changing).await.unwrap(), Changed::Done { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_users_did_is_moved_and_is_a_change_to_those_who_follow_the_database() {
+    let both = both().await;
+    let (file, database) = (&both.file, &both.database);
+    let read = Change::Set { read: Some(true), action: None };
+    let unread = Change::Set { read: Some(false), action: None };
+    let mut ids = Vec::new();
+    for key in ["read", "deleted", "later"] {
+        ids.push(due(file, "anna", key).await.0);
+    }
+    change(file, ids[0], read).await;
+    change(file, ids[1], Change::Delete).await;
+    let entries = async |store: &Store| {
+        let mut all = Vec::new();
+        for id in &ids {
+            all.push(store.entry(&app(), &user("anna"), *id).await.unwrap().unwrap());
+        }
+        all
+    };
+    let followed = async |mark| match database.delta(&app(), &user("anna"), mark, 10).await.unwrap() {
+        Delta::Page(page, _) => page.entries.iter().map(|entry| entry.notification.id).collect::<Vec<_>>(),
+        Delta::UnknownMark => panic!("the mark is the database's"),
+    };
+    let since = DeltaFrom { since: Some(database.mark().await.unwrap()), ..DeltaFrom::default() };
+    both.moved().await;
+    assert_eq!(entries(database).await, entries(file).await);
+    assert_eq!(followed(since).await, [ids[2], ids[1], ids[0]]);
+    both.nothing_more().await;
+
+    // Either side goes on: the later change counts, and a deletion is for good.
+    change(database, ids[0], unread).await;
+    change(file, ids[2], read).await;
+    let mut here = entries(database).await;
+    here[2] = entries(file).await.remove(2);
+    both.moved().await;
+    assert_eq!(entries(database).await, here);
+    change(database, ids[2], Change::Delete).await;
+    for again in [unread, read] {
+        change(file, ids[2], again).await;
+    }
+    both.moved().await;
+    assert!(entries(database).await[2].standing.deleted);
 }

@@ -226,3 +226,39 @@ async fn pages_of_dead_letters_are_read_in_the_order_of_their_index_and_without_
         assert!(pages(&told.plan) < 1_000, "reads {} pages", pages(&told.plan));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_users_notifications_are_read_newest_first_by_their_index_and_nobody_elses() {
+    let database = herald_harness::database().await.unwrap();
+    let config = PostgresConfig {
+        url: database.url(),
+        ca_pem: None,
+        max_connections: 2,
+        statement_timeout: Duration::from_secs(120),
+    };
+    let store = Store::connect(config).await.unwrap();
+    store.migrate().await.unwrap();
+    let mut connection = PgConnection::connect(&database.url()).await.unwrap();
+    // 50 of each user, all over the table.
+    let fill = "
+        INSERT INTO notifications (id, app_id, user_id, key, lane, content, received_at, expires_at)
+        SELECT lpad(to_hex(n), 32, '0')::uuid, 'mail.contoso.com', 'user-' || n % 2000, n::text, 1, repeat('x', 500),
+               clock_timestamp(), clock_timestamp() + interval '1 day'
+          FROM generate_series(1, 100000) AS n";
+    sqlx::query(fill).execute(&mut connection).await.unwrap();
+    sqlx::query("VACUUM ANALYZE notifications").execute(&mut connection).await.unwrap();
+    sqlx::query("SET random_page_cost = 1.1").execute(&mut connection).await.unwrap();
+    for (since, found) in [(None, 21), (Some(i64::MAX), 0)] {
+        let told = explain(&mut connection, statements::ENTRIES, |query| {
+            let whose = query.bind("mail.contoso.com").bind("user-7").bind(Uuid::max());
+            let filter = whose.bind(Some(false)).bind(None::<bool>).bind(None::<i16>).bind(None::<String>);
+            filter.bind(since).bind(21_i64)
+        })
+        .await;
+        let plan = told.plan.to_string();
+        assert_eq!(told.modified, found, "{plan}");
+        assert!(plan.contains("notifications_of_user") && !plan.contains("Sort"), "{plan}");
+        // The user's own rows, and their part of the index.
+        assert!(pages(&told.plan) <= 60, "reads {} pages: {plan}", pages(&told.plan));
+    }
+}

@@ -51,21 +51,21 @@ fn ended(subscription: &Subscription, at: Timestamp) -> OutboxEvent {
 
 /// What the end of a delivery is called, if the store can end it so. Of a state push producers are told nothing.
 fn of_end(form: Form, state: State) -> Option<Tell> {
-    match (form, state) {
-        (Form::State, _) => None,
-        (Form::Raw | Form::Toast | Form::Alert, State::Received) => Some(Tell::Received),
-        (Form::Raw | Form::Toast | Form::Alert, State::Withdrawn) => Some(Tell::Withdrawn),
-        (Form::Raw | Form::Toast | Form::Alert, State::Expired) => Some(Tell::Expired),
-        (
-            Form::Raw | Form::Toast | Form::Alert,
-            State::Due
-            | State::Sending
-            | State::Watching
-            | State::Accepted
-            | State::Toasted
-            | State::Gone
-            | State::Failed,
-        ) => None,
+    let tell = match state {
+        State::Received => Tell::Received,
+        State::Withdrawn => Tell::Withdrawn,
+        State::Expired => Tell::Expired,
+        State::Due
+        | State::Sending
+        | State::Watching
+        | State::Accepted
+        | State::Toasted
+        | State::Gone
+        | State::Failed => return None,
+    };
+    match form {
+        Form::Raw | Form::Toast | Form::Alert => Some(tell),
+        Form::State => None,
     }
 }
 

@@ -54,8 +54,13 @@ pub(super) fn stored_until(context: &Context<'_>) -> Timestamp {
 }
 
 /// `apns-expiration`. A limit within the second that runs becomes 0 (one attempt, never stored): the same second, rounded
-/// down, would be a moment in the past, and APNs discards such a push without a word. One that passed stays in the past.
+/// down, would be a moment in the past, and APNs discards such a push without a word. One that passed stays in the past. A state
+/// push is never stored.
 fn expiration(context: &Context<'_>) -> i64 {
+    // APNs stores one push for a device and app: what the person is to be told must not give way there to news of what they did.
+    if context.form == Form::State {
+        return 0;
+    }
     let until = stored_until(context);
     if until >= context.now && until.secs() <= context.now.secs() { 0 } else { until.secs().max(1) }
 }

@@ -83,7 +83,7 @@ async fn apply(
                 }
             }
             graph.hints.give(Lane::Normal.into(), &due);
-            Ok(entry)
+            Ok(*entry)
         }
         Changed::Mismatch => {
             let fix = "read the notification again, and send the ETag that it has now";

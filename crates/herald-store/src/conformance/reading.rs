@@ -34,7 +34,7 @@ fn changing(id: NotificationId, change: Change, by: Option<Unsid>) -> Changing {
 /// A change that is done: how it is now, how many deliveries were withdrawn, how many devices are told.
 async fn done(store: &Store, changing: Changing) -> (Entry, usize, usize) {
     match store.change(changing).await.unwrap() {
-        Changed::Done { entry, withdrawn, due } => (entry, withdrawn.len(), due.len()),
+        Changed::Done { entry, withdrawn, due } => (*entry, withdrawn.len(), due.len()),
         other => panic!("not done: {other:?}"),
     }
 }

@@ -43,6 +43,7 @@ use error::during;
 pub(crate) mod hot {
     pub(crate) use super::dead::{DEAD_NEWEST, DEAD_OLDEST};
     pub(crate) use super::due::CLAIM_DUE;
+    pub(crate) use super::reading::ENTRIES;
     pub(crate) use super::receipts::RECEIVE;
     pub(crate) use super::record::RECORD;
     pub(crate) use super::take::TAKE;

@@ -131,7 +131,7 @@ impl Postgres {
         rows.insert(&mut tx).await.map_err(during(OPERATION))?;
         // Dying before this: nothing has changed. After it: the state pushes are due, and any worker's clock finds them.
         tx.commit().await.map_err(during(OPERATION))?;
-        Ok(Changed::Done { entry, withdrawn, due: made.due })
+        Ok(Changed::Done { entry: Box::new(entry), withdrawn, due: made.due })
     }
 
     /// Index: `deliveries_of_notification`.
@@ -153,7 +153,7 @@ impl Postgres {
 
 /// A user's notifications, newest first; one that is scheduled is left out until it was resolved. Index:
 /// `notifications_of_user`, backwards.
-const ENTRIES: &str = "
+pub(crate) const ENTRIES: &str = "
     SELECT id, app_id, user_id, content, expires_at, received_at, read, user_action, modified_at, revision,
            deleted_at IS NOT NULL AS deleted
       FROM notifications

@@ -94,7 +94,7 @@ fn change(tx: &Tx<'_>, changing: &Changing, teller: Option<&Teller>) -> JobResul
     let active = active_subscriptions(tx, app, user, None, TOLD_LIMIT)?;
     let made = state_pushes(&entry, &active, *by, &waiting(tx, *id)?, at);
     insert_deliveries(tx, &entry.notification, &made.rows)?;
-    Ok(Changed::Done { entry, withdrawn, due: made.due })
+    Ok(Changed::Done { entry: Box::new(entry), withdrawn, due: made.due })
 }
 
 /// A user's notifications, newest first; one that is scheduled is left out until it was resolved. Index:

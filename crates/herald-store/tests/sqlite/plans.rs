@@ -106,6 +106,7 @@ async fn what_is_taken_in_order_is_read_in_the_order_of_its_index() {
             "dead_letters_newest ((parked_at,id)>(?,?) AND (parked_at,id)<(?,?))",
         ),
         (("dead.rs", "ORDER BY parked_at, id"), "dead_letters_newest ((parked_at,id)>(?,?) AND (parked_at,id)<(?,?))"),
+        (("reading.rs", "ORDER BY id DESC"), "notifications_of_user (app_id=? AND user_id=? AND id<?)"),
         (("pauses.rs", "next_at <= ?4"), "deliveries_due (queue=? AND next_at<?)"),
         (("pauses.rs", "next_at > ?6"), "deliveries_due (queue=? AND next_at>?)"),
         (("receipts.rs", "FROM deliveries"), "deliveries_of_notification (notification_id=? AND unsid=?)"),
