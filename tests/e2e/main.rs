@@ -41,6 +41,7 @@ mod malformed;
 mod microsoft;
 mod migrate;
 mod oidc;
+mod openapi;
 mod our_fault;
 mod phone_side;
 mod phones;

@@ -1,7 +1,6 @@
 """Sends Herald whatever its OpenAPI document allows, and what it doesn't allow, by schemathesis.
 
-The plan (JSON on stdin): {"url", "runs": [{"case", "token"}], "examples", "seed"}. One line of JSON for each run: its case, how many
-requests were sent, and what was found.
+The plan (JSON on stdin): {"url", "token", "examples", "seed"}. One line of JSON: how many requests were sent, and what was found.
 """
 
 import json
@@ -21,33 +20,28 @@ CHECKS = [
 ]
 
 
-def run(plan, token, report):
+def main():
+    plan = json.load(sys.stdin)
     command = [
         os.path.join(os.path.dirname(sys.executable), "schemathesis"), "run", plan["url"] + "/v1/openapi.json",
         "--phases", "examples,coverage,fuzzing", "--checks", ",".join(CHECKS), "--continue-on-failure", "--no-color",
         "--max-examples", str(plan["examples"]), "--seed", str(plan["seed"]), "--generation-database", "none",
-        "--report", "json", "--report-json-path", report,
     ]
-    if token:
-        command += ["--header", "Authorization:Bearer " + token]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def main():
-    plan = json.load(sys.stdin)
-    for case in plan["runs"]:
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "report.json")
-            ended = run(plan, case.get("token"), path)
-            if not os.path.exists(path):
-                sys.exit(ended.stdout + ended.stderr)
-            with open(path) as file:
-                report = json.load(file)
-        found = report["failures"] + report["errors"]
-        print(json.dumps({
-            "case": case["case"], "complete": report["complete"], "operations": report["operations"]["tested"],
-            "sent": report["test_cases"]["generated"], "found": found, "said": ended.stdout[-20000:] if found else "",
-        }))
+    if plan["token"]:
+        command += ["--header", "Authorization:Bearer " + plan["token"]]
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "report.json")
+        command += ["--report", "json", "--report-json-path", path]
+        ended = subprocess.run(command, capture_output=True, text=True)
+        if not os.path.exists(path):
+            sys.exit(ended.stdout + ended.stderr)
+        with open(path) as file:
+            report = json.load(file)
+    found = report["failures"] + report["errors"]
+    print(json.dumps({
+        "complete": report["complete"], "operations": report["operations"]["tested"],
+        "sent": report["test_cases"]["generated"], "found": found, "said": ended.stdout[-20000:] if found else "",
+    }))
 
 
 main()
