@@ -4,12 +4,14 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use herald_core::ids::{AppId, UserId};
 use herald_core::time::Timestamp;
 use serde_json::json;
 
 use crate::clients::by;
 use crate::issuer::{AUDIENCE, Issuer, Key};
-use crate::world::World;
+use crate::requests;
+use crate::world::{APP, World, until};
 
 const OPERATOR: &str = "the-operator-s-token-has-32-characters-or-more";
 
@@ -43,15 +45,21 @@ async fn whatever_the_document_allows_or_not_is_answered_as_it_says() {
     let mut reached = Vec::new();
     for (caller, token) in tokens {
         // What there is to reach: each run deletes it.
-        let id = world.told(&format!("for {caller}"), &requests::raw(APP, "anna")).await;
+        world.publish(caller, &requests::raw(APP, "anna")).await;
+        let id = until("the notification", async || {
+            world.store().notification_by_key(&AppId::new(APP), &UserId::new("anna"), caller).await.unwrap()
+        })
+        .await;
         let known = json!({ "id": id, "unsid": unsid, "user": "anna", "app": APP });
-        let plan =
-            json!({ "url": world.workers[0].url(""), "token": token, "known": known, "examples": 8, "seed": 1 });
+        let plan = json!({ "url": world.workers[0].url(""), "token": token, "known": known, "examples": 8, "seed": 1 });
         let reports = by("schemathesis", plan).await;
         let [report] = reports.as_slice() else { panic!("{reports:?}") };
         assert_eq!(report["found"], json!([]), "{caller}: {}", report["said"].as_str().unwrap());
         assert_eq!(report["complete"], true, "{caller}");
-        assert!(report["operations"].as_u64() > Some(40) && report["sent"].as_u64() > Some(1_000), "{caller}: {report}");
+        assert!(
+            report["operations"].as_u64() > Some(40) && report["sent"].as_u64() > Some(1_000),
+            "{caller}: {report}"
+        );
         reached.push((caller, 41 - report["refused"].as_array().unwrap().len()));
     }
     panic!("{reached:?}");

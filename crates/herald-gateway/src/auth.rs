@@ -3,21 +3,19 @@
 //! The first step of every route but receipts by capability, health and metrics; nothing of a body is read before it. Here
 //! each request counts against its app's rate too. What the caller may do there is the route's to say.
 
-use std::fmt;
-
 use axum::http::{HeaderMap, StatusCode};
 use herald_core::time::Timestamp;
-use sha2::{Digest as _, Sha256};
 
 use crate::api::Api;
 use crate::identity::{Caller, Refused, SCOPES, TokenError};
 use crate::passing;
 use crate::receipts::bearer;
 use crate::refusal::Refusal;
+use crate::secret::Secret;
 
-/// The operator's token, kept and compared as SHA-256, so that the time of a comparison says nothing about it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct OperatorToken([u8; 32]);
+/// The operator's token. Prints nothing of it.
+#[derive(Debug, Clone)]
+pub struct OperatorToken(Secret);
 
 impl OperatorToken {
     /// The fewest characters of one.
@@ -27,13 +25,7 @@ impl OperatorToken {
     /// sent so: visible ASCII characters alone.
     pub fn new(token: &str) -> Option<Self> {
         let good = token.len() >= Self::MIN_CHARS && token.bytes().all(|byte| byte.is_ascii_graphic());
-        good.then(|| Self(Sha256::digest(token).into()))
-    }
-}
-
-impl fmt::Debug for OperatorToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("OperatorToken(…)")
+        good.then(|| Self(Secret::new(token)))
     }
 }
 
@@ -52,7 +44,7 @@ pub(crate) enum Who {
 /// As [`caller`].
 pub(crate) async fn who(api: &Api, headers: &HeaderMap, now: Timestamp) -> Result<Who, Refusal> {
     if let Some(operator) = &api.operator
-        && bearer(headers).and_then(|token| OperatorToken::new(&token)).as_ref() == Some(operator)
+        && bearer(headers).is_some_and(|token| operator.0.is(&token))
     {
         return Ok(Who::Operator);
     }
@@ -100,11 +92,10 @@ mod tests {
     fn an_operators_token_is_long_can_be_sent_and_never_prints() {
         let good = "0123456789abcdef0123456789abcdef";
         let token = OperatorToken::new(good).unwrap();
-        assert_eq!(token, OperatorToken::new(good).unwrap());
-        assert_ne!(Some(&token), OperatorToken::new(&good.replace('0', "1")).as_ref());
+        assert!(token.0.is(good) && !token.0.is(&good.replace('0', "1")));
         for wrong in [&good[1..], "", &good.replace('0', " "), &good.replace('0', "\u{e4}")] {
             assert!(OperatorToken::new(wrong).is_none(), "{wrong}");
         }
-        assert_eq!(format!("{token:?}"), "OperatorToken(…)");
+        assert_eq!(format!("{token:?}"), "OperatorToken(Secret(…))");
     }
 }

@@ -21,7 +21,7 @@
 //! Reading order: this file → `serving` (a connection's way) → `passing` (every request's way) → `receipts` (what phones send) →
 //! `commit` (how it is stored) → `keys` → [`identity`], `auth` (who is calling) → `throttle` (how often) → `tokens` (the built-in
 //! issuer) → `api` → [`graph`] (what app services post) → `v1` (Herald's own routes) → [`trace`] → `body` → `health` → `refusal` →
-//! `request_ids` → `connections` → `tls`.
+//! `secret` → `request_ids` → `connections` → `tls`.
 
 mod serving;
 mod passing;
@@ -40,6 +40,7 @@ mod openapi;
 mod body;
 mod health;
 mod refusal;
+mod secret;
 mod request_ids;
 mod connections;
 mod tls;

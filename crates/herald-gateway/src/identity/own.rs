@@ -20,8 +20,9 @@ use herald_core::time::Timestamp;
 use jsonwebtoken::jwk::{Jwk, ThumbprintHash};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
+
+use crate::secret::Secret;
 
 use super::caller::{Clients, Rules};
 use super::jwks::KeySet;
@@ -63,7 +64,7 @@ pub(crate) struct OwnIssuer {
     header: Header,
     jwks: Value,
     /// By client id in lower case.
-    secrets: HashMap<String, [u8; 32]>,
+    secrets: HashMap<String, Secret>,
 }
 
 impl fmt::Debug for OwnIssuer {
@@ -130,7 +131,7 @@ impl OwnIssuer {
         let keys = KeySet::parse(jwks.to_string().as_bytes()).filter(|keys| keys.len() == 1).ok_or(OwnKeyError)?;
         let clients = config.clients.iter().map(|client| (client.id.to_ascii_lowercase(), client.app.clone()));
         let clients: Clients = clients.collect();
-        let secret = |client: &OwnClient| (client.id.to_ascii_lowercase(), Sha256::digest(&client.secret).into());
+        let secret = |client: &OwnClient| (client.id.to_ascii_lowercase(), Secret::new(&client.secret));
         let secrets = config.clients.iter().map(secret).collect();
         let rules =
             Rules { audiences: vec![config.url.clone()], user_claim: "sub".to_owned(), user_prefix: String::new() };
@@ -187,8 +188,7 @@ impl OwnIssuer {
             ),
         };
         let client = client.to_ascii_lowercase();
-        let given: [u8; 32] = Sha256::digest(&secret).into();
-        if self.secrets.get(&client) != Some(&given) {
+        if !self.secrets.get(&client).is_some_and(|ours| ours.is(&secret)) {
             return Err(NotGranted::Client);
         }
         let scope = form.scope.ok_or(NotGranted::Request("scope is missing"))?;
