@@ -37,13 +37,12 @@ async fn whatever_the_document_allows_or_not_is_answered_as_it_says() {
     let world = World::of().gateway(&gateway).app(&app).start().await;
     let unsid = world.phone("anna", json!({ "platform": "ios" })).await;
     let tokens = [
-        ("nobody", None),
-        ("the app", Some(key.sign(&issuer.app_claims("service")))),
-        ("anna", Some(key.sign(&issuer.claims()))),
-        ("the operator", Some(OPERATOR.to_owned())),
+        ("nobody", None, usize::MAX),
+        ("the app", Some(key.sign(&issuer.app_claims("service"))), 1),
+        ("anna", Some(key.sign(&issuer.claims())), 3),
+        ("the operator", Some(OPERATOR.to_owned()), usize::MAX),
     ];
-    let mut reached = Vec::new();
-    for (caller, token) in tokens {
+    for (caller, token, may_be_refused) in tokens {
         // What there is to reach: each run deletes it.
         world.publish(caller, &requests::raw(APP, "anna")).await;
         let id = until("the notification", async || {
@@ -60,8 +59,9 @@ async fn whatever_the_document_allows_or_not_is_answered_as_it_says() {
             report["operations"].as_u64() > Some(40) && report["sent"].as_u64() > Some(1_000),
             "{caller}: {report}"
         );
-        reached.push((caller, 41 - report["refused"].as_array().unwrap().len()));
+        // Where every request was a 401 or 403, nothing behind it was tried.
+        let refused = report["refused"].as_array().unwrap().len();
+        assert!(refused <= may_be_refused, "{caller}: {report}");
     }
-    panic!("{reached:?}");
     world.finish().await;
 }

@@ -7,15 +7,15 @@
 //! | phase | begins | ends by itself |
 //! | --- | --- | --- |
 //! | head | when it is opened, and with the first byte after a rest | 10 s after that, however many bytes came meanwhile |
-//! | served | when the headers of a request are whole | when nothing came in for 25 s |
-//! | idle | when the answer is ready | after 2 minutes; after 5 s if half of all places are taken |
+//! | served | when the headers of a request are whole | when nothing came in for 35 s, or went out for 2 minutes; after 5 minutes |
+//! | idle | when the answer is out, but for what is buffered | after 2 minutes; after 5 s if half of all places are taken |
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::serve::Listener;
@@ -28,8 +28,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const MAX_CONNECTIONS: usize = 768;
 /// How long the headers of a request may take: a token of some KiB over a bad mobile network takes a second or two.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
-/// How long nothing may come in: longer than a body and a commit may take together, during which nothing does.
-const SILENCE: Duration = Duration::from_secs(25);
+/// How long nothing may come in: longer than an answer may take ([`crate::passing`]), so that who waits for one is
+/// told, and not cut off.
+const SILENCE: Duration = Duration::from_secs(35);
+/// How long a request and its answer may take in all, however slowly the client reads.
+const SERVED_LIMIT: Duration = Duration::from_secs(300);
 /// How long a connection may rest between two requests: longer than the 60 s that load balancers keep theirs.
 const IDLE: Duration = Duration::from_secs(120);
 /// The same while places are scarce: phones leave their connections open, and others must get in.
@@ -88,17 +91,19 @@ struct Phase {
 #[derive(PartialEq, Eq)]
 enum Doing {
     Head,
-    Served,
+    /// Until this moment at most.
+    Served(Instant),
     Idle,
 }
 
 impl Talk {
     /// The headers of a request are whole.
     pub(crate) fn served(&self) {
-        *self.lock() = Phase { doing: Doing::Served, until: Instant::now() + SILENCE };
+        let now = Instant::now();
+        *self.lock() = Phase { doing: Doing::Served(now + SERVED_LIMIT), until: now + SILENCE };
     }
 
-    /// The answer is ready. Who doesn't read it has as long as who says nothing.
+    /// The answer is out, but for what is buffered.
     pub(crate) fn idle(&self) {
         let scarce = self.room.available_permits() < self.scarce_below;
         let limit = if scarce { IDLE_WHEN_SCARCE } else { IDLE };
@@ -111,8 +116,19 @@ impl Talk {
         match phase.doing {
             // Bytes don't buy time.
             Doing::Head => {}
-            Doing::Served => phase.until = Instant::now() + SILENCE,
+            Doing::Served(last) => phase.until = last.min(Instant::now() + SILENCE),
             Doing::Idle => *phase = Phase { doing: Doing::Head, until: Instant::now() + HEAD_LIMIT },
+        }
+    }
+
+    /// Something went out: its client reads, however slowly.
+    fn wrote(&self) {
+        let mut phase = self.lock();
+        match phase.doing {
+            Doing::Head => {}
+            // The system takes more only when much of what it has was read, which on a bad network takes a while.
+            Doing::Served(last) => phase.until = last.min(Instant::now() + IDLE),
+            Doing::Idle => phase.until = phase.until.max(Instant::now() + IDLE_WHEN_SCARCE),
         }
     }
 
@@ -163,7 +179,9 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let wrote = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        self.talk.wrote();
+        Poll::Ready(wrote)
     }
 
     fn poll_write_vectored(
@@ -171,7 +189,9 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let wrote = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
+        self.talk.wrote();
+        Poll::Ready(wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -214,9 +234,28 @@ mod tests {
         let (_listener, mut served, _client) = pair(100).await;
         assert_eq!(ends_after(&mut served).await, 10, "no headers");
         served.talk.served();
-        assert_eq!(ends_after(&mut served).await, 25, "no body");
+        assert_eq!(ends_after(&mut served).await, 35, "no body");
         served.talk.idle();
         assert_eq!(ends_after(&mut served).await, 120, "no further request");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_slowly_is_not_cut_off_and_does_not_stay_for_ever() {
+        let (_listener, mut served, _client) = pair(100).await;
+        served.talk.served();
+        // What went out, and after how many seconds of nothing more it ends: 300 s in all.
+        for (silent, ends) in [(34, 120), (110, 120), (110, 46)] {
+            tokio::time::advance(Duration::from_secs(silent)).await;
+            served.write_all(b"x").await.unwrap();
+            let until = served.talk.lock().until;
+            assert_eq!((until - Instant::now()).as_secs(), ends, "{silent}");
+        }
+        assert_eq!(ends_after(&mut served).await, 46);
+        // What is buffered goes out although the rest is over.
+        served.talk.idle();
+        tokio::time::advance(Duration::from_secs(118)).await;
+        served.write_all(b"x").await.unwrap();
+        assert_eq!(ends_after(&mut served).await, 5);
     }
 
     #[tokio::test(start_paused = true)]

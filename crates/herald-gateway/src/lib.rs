@@ -193,7 +193,7 @@ fn router(shared: Arc<Shared>, api: Option<Router>) -> Router {
                 "notFound",
                 "path",
                 "nothing is here",
-                "there are /healthz, /readyz, /metrics and, to POST to, /v1/receipts and, with an issuer, /beta/me/notifications",
+                "GET /v1/openapi.json lists what there is",
             )
         })
         .method_not_allowed_fallback(async || {
@@ -202,7 +202,7 @@ fn router(shared: Arc<Shared>, api: Option<Router>) -> Router {
                 "methodNotAllowed",
                 "method",
                 "this path has no such method",
-                "POST receipts; GET everything else",
+                "see the header Allow",
             )
         })
         .with_state(shared);

@@ -3,10 +3,13 @@
 //! Stands between the listener and the router: what axum's own server does, with the limits that it has no words for. It
 //! knows no route.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use axum::Router;
 use axum::http::Request;
 use axum::serve::Listener;
-use hyper::body::Incoming;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
@@ -16,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::connections::Talks;
+use crate::connections::{Talk, Talks};
 
 /// The largest request line and headers together, in bytes; more is a 431. A token may have 12 KiB.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -50,11 +53,7 @@ async fn connection(io: impl AsyncRead + AsyncWrite + Talks + Unpin, router: Rou
     let service = service_fn(|request: Request<Incoming>| {
         talk.served();
         let (answer, talk) = (router.call(request), talk.clone());
-        async move {
-            let answer = answer.await;
-            talk.idle();
-            answer
-        }
+        async move { answer.await.map(|answer| answer.map(|body| Answering { body, talk })) }
     });
     let mut http = http1::Builder::new();
     // Headers: 100 at most, which is hyper's own limit and a 431 too. Times are the connection's own.
@@ -72,6 +71,35 @@ async fn connection(io: impl AsyncRead + AsyncWrite + Talks + Unpin, router: Rou
     }
 }
 
+/// An answer's body. When hyper has taken all of it, or none of it any more, the connection rests.
+struct Answering {
+    body: axum::body::Body,
+    talk: Talk,
+}
+
+impl Body for Answering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.talk.idle();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -86,12 +114,17 @@ mod tests {
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n";
 
-    /// A server of one route, and a client's connection to it.
+    /// A server of few routes, and a client's connection to it.
     async fn start() -> (JoinSet<()>, CancellationToken, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stop, mut served) = (CancellationToken::new(), JoinSet::new());
-        let router = Router::new().route("/", get(async || "hello"));
+        // As long as an answer may take.
+        let slow = async || {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            "hello"
+        };
+        let router = Router::new().route("/", get(async || "hello")).route("/slow", get(slow));
         served.spawn(serve(Bounded::new(listener), router, stop.clone()));
         (served, stop, client)
     }
@@ -111,6 +144,14 @@ mod tests {
         // A server that closes with something unread resets the connection; what came before it counts.
         client.read_to_end(&mut text).await.ok();
         String::from_utf8(text).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_as_long_as_an_answer_may_take_gets_it() {
+        let (_served, _stop, mut client) = start().await;
+        client.write_all(b"GET /slow HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+        let answer = answer(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("content-length: 5\r\n"), "{answer}");
     }
 
     #[tokio::test(start_paused = true)]

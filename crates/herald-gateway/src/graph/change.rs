@@ -72,7 +72,7 @@ async fn apply(
         notification: named.notification().ok_or_else(nothing_there)?,
         change,
         condition: condition(headers),
-        by: asking.device,
+        by: asking.own_device(),
     };
     match asked("the change", graph.api.store.change(changing)).await? {
         Changed::Done { entry, withdrawn, due } => {

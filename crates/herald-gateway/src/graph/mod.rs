@@ -131,6 +131,11 @@ impl Named {
         self.user.as_deref()
     }
 
+    /// Whether this stands where an id does.
+    fn is(&self, word: &str) -> bool {
+        self.id.as_deref() == Some(word)
+    }
+
     fn notification(&self) -> Option<NotificationId> {
         self.id.as_deref()?.parse().ok().map(NotificationId)
     }

@@ -5,7 +5,7 @@
 //! person would be sent a toast for what they have. Otherwise reading changes nothing.
 
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use herald_core::ids::NotificationId;
 use herald_store::{By, Delta, Entries, Entry, Receipt};
@@ -89,7 +89,7 @@ pub(super) async fn list(graph: &Graph, named: &Named, parts: &Parts) -> Result<
     } else {
         None
     };
-    acknowledge(graph, &asking, &page.entries).await?;
+    acknowledge(graph, &asking, parts, &page.entries).await?;
     let now = store.clock().now();
     let next = page.last().filter(|_| page.more).map(|last| query.next(last));
     Ok(resource::json(&NotificationPage {
@@ -117,7 +117,7 @@ pub(super) async fn item(graph: &Graph, named: &Named, parts: &Parts) -> Result<
     let id = named.notification().ok_or_else(nothing_there)?;
     let entry = asked("a notification", graph.api.store.entry(&asking.app, &asking.user, id)).await?;
     let entry = entry.filter(|entry| !entry.standing.deleted).ok_or_else(nothing_there)?;
-    acknowledge(graph, &asking, std::slice::from_ref(&entry)).await?;
+    acknowledge(graph, &asking, parts, std::slice::from_ref(&entry)).await?;
     Ok(item_response(graph, &entry, parts.uri.path()))
 }
 
@@ -135,7 +135,7 @@ pub(super) async fn delta(graph: &Graph, named: &Named, parts: &Parts) -> Result
             Delta::UnknownMark => return Err(unknown_mark()),
         }
     };
-    acknowledge(graph, &asking, &page.entries).await?;
+    acknowledge(graph, &asking, parts, &page.entries).await?;
     let now = store.clock().now();
     let next = page.last().filter(|_| page.more).map(|last| query.next(mark, last));
     let later = if page.more { None } else { Some(query.later(mark)) };
@@ -154,9 +154,9 @@ pub(super) async fn delta(graph: &Graph, named: &Named, parts: &Parts) -> Result
     }))
 }
 
-/// What a device fetched is received there, before it is handed out.
-async fn acknowledge(graph: &Graph, asking: &Asking, entries: &[Entry]) -> Result<(), Refusal> {
-    let Some(unsid) = asking.fetches_for() else { return Ok(()) };
+/// What a device fetched is received there, before it is handed out. To a HEAD nothing is.
+async fn acknowledge(graph: &Graph, asking: &Asking, parts: &Parts, entries: &[Entry]) -> Result<(), Refusal> {
+    let Some(unsid) = asking.own_device().filter(|_| parts.method == Method::GET) else { return Ok(()) };
     let fetched: Vec<_> =
         entries.iter().filter(|entry| !entry.standing.deleted).map(|entry| entry.notification.id).collect();
     // Most were acknowledged before: those cost a read, and no write.

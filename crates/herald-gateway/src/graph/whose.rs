@@ -55,8 +55,8 @@ impl Asking {
         Ok(Self { app: app.clone(), user: subscription.user, device: Some(unsid), by_user })
     }
 
-    /// The device whose own fetch this is: what is handed out has arrived there.
-    pub(super) fn fetches_for(&self) -> Option<Unsid> {
+    /// The device that asks itself, by its user's token: what is handed out has arrived there, and what it changes it knows.
+    pub(super) fn own_device(&self) -> Option<Unsid> {
         self.device.filter(|_| self.by_user)
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
 use herald_core::ids::AppId;
 use herald_store::Erased;
 use serde::Serialize;
@@ -48,6 +49,7 @@ pub(crate) struct Erasure {
         (status = 400, description = "The path names no user"),
         (status = 401, description = "No token, or one that is no good"),
         (status = 403, description = "Not the operator's token"),
+        (status = 404, description = "No such app is configured, and it has nothing of that user"),
         (status = 500, description = "The store refuses it: a fault of the service"),
         (status = 503, description = "Not all of it is gone yet; send it again after Retry-After"),
     ),
@@ -69,8 +71,25 @@ pub(crate) async fn erase(
     // A path that is no text names nobody, as the empty one does.
     let (app, named) = path.map(|Path(path)| path).unwrap_or_default();
     let (app, user) = (AppId::new(app.to_ascii_lowercase()), user(&named)?);
-    let Erased { notifications, deliveries, subscriptions, events, dead_letters } =
-        stored(api.store.erase(&app, &user)).await?;
+    let unknown = || {
+        let fix = "give its targetHostName as herald.toml has it";
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            "notFound",
+            "app",
+            "is configured nowhere here, and has nothing of that user",
+            fix,
+        )
+    };
+    if app.as_str().chars().any(char::is_control) {
+        return Err(unknown());
+    }
+    let erased = stored(api.store.erase(&app, &user)).await?;
+    // One that is configured no more may have left something; a mistyped one must not look like a success.
+    if erased == Erased::default() && !api.apps.contains_key(&app) {
+        return Err(unknown());
+    }
+    let Erased { notifications, deliveries, subscriptions, events, dead_letters } = erased;
     tracing::info!(app.id = %app, notifications, deliveries, subscriptions, "a user was erased");
     Ok(Json(Erasure { notifications, deliveries, subscriptions, events, dead_letters }))
 }

@@ -91,6 +91,9 @@ pub(crate) async fn find(State(api): State<Arc<Api>>, request: Request) -> Resul
     let Some(name) = query(&parts.uri, "appNotificationId").filter(|name| !name.is_empty()) else {
         return Err(Refusal::invalid("appNotificationId", "is missing", "give the producer's own id"));
     };
+    if name.chars().any(char::is_control) {
+        return Err(Refusal::invalid("appNotificationId", "has a control character", "give the producer's own id"));
+    }
     let user = query(&parts.uri, "userId").map(|named| user(&named)).transpose()?;
     let mut apps: Vec<AppId> = match own {
         Some(app) => vec![app],
