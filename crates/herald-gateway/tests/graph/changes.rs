@@ -62,6 +62,11 @@ async fn what_one_device_read_is_withdrawn_and_the_others_are_told() -> Result<(
     for phone in &phones {
         assert_eq!(deliveries(&served, &id).await?[phone], [(Form::Raw, "withdrawn"), (Form::State, "due")]);
     }
+    // What a service says by the id that names the user, that device has not done itself.
+    let id = served.told(&sample()).await?;
+    let read = patch(&format!("{ME}/{id}"), &served.of_app("service"), &json!({ "readState": true }));
+    assert_eq!(served.asked(read.with("X-UNS-ID", phones[0].clone())).await?.0, 200);
+    assert_eq!(deliveries(&served, &id).await?[&phones[0]], [(Form::Raw, "withdrawn"), (Form::State, "due")]);
     Ok(())
 }
 
