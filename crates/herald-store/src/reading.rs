@@ -30,6 +30,9 @@ use crate::{Closed, Inner, NewDelivery, Result, Store};
 
 /// Subscriptions that a state push tells at most; a user has some. Bounds a transaction.
 pub(crate) const TOLD_LIMIT: usize = 1_000;
+/// State pushes of a notification to a device, at most: who changes it over and over must not fill the store, nor use up what the
+/// phones' systems allow an app in the background. Later changes are found by the next fetch.
+pub(crate) const STATE_PUSHES_LIMIT: i64 = 32;
 
 /// A notification as its user finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]

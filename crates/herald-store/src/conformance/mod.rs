@@ -117,6 +117,7 @@ macro_rules! conformance_tests {
                 what_changes_nothing_or_does_not_match_or_is_anothers_does_nothing
                 of_a_deleted_notification_nothing_is_left_but_its_names_until_it_expires
                 a_state_push_that_waits_says_it_all_and_one_that_is_under_way_does_not
+                who_changes_a_notification_over_and_over_makes_no_push_of_each
                 state_pushes_are_neither_withdrawn_nor_paired_but_expire_and_end_with_their_subscription
                 a_change_stops_a_fanout_and_taking_it_back_does_not
                 a_delta_begins_with_all_and_goes_on_with_what_was_written

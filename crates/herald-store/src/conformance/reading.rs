@@ -237,6 +237,21 @@ pub async fn a_state_push_that_waits_says_it_all_and_one_that_is_under_way_does_
     assert_eq!(told(UNREAD).await, 0);
 }
 
+pub async fn who_changes_a_notification_over_and_over_makes_no_push_of_each(store: Store) {
+    let id = put(&store, "1").await;
+    store.subscribe(phone("anna", "1")).await.unwrap();
+    let mut told = 0;
+    for change in [READ, UNREAD].into_iter().cycle().take(40) {
+        let more = done(&store, changing(id, change, None)).await.2;
+        if more == 1 {
+            let push = take_due(&store, DispatchQueue::Normal).await;
+            assert!(record_one(&store, ending(&push, State::Accepted)).await.applied);
+        }
+        told += more;
+    }
+    assert_eq!(told, 32);
+}
+
 pub async fn state_pushes_are_neither_withdrawn_nor_paired_but_expire_and_end_with_their_subscription(store: Store) {
     let tell =
         |closed: &crate::Closed, _: &_| vec![event(&format!("{}-{}", closed.state.as_str(), closed.form.as_str()))];

@@ -19,7 +19,7 @@ use super::error::{during, unreadable};
 use super::fanout::page_of_subscriptions;
 use super::rows::{Columns, stored};
 use super::take::notification;
-use crate::reading::{Place, TOLD_LIMIT, Wanted, state_pushes};
+use crate::reading::{Place, STATE_PUSHES_LIMIT, TOLD_LIMIT, Wanted, state_pushes};
 use crate::{Changed, Changing, Entry, Mark, Result, Teller};
 
 const OPERATION: &str = "change";
@@ -106,10 +106,17 @@ impl Postgres {
         };
         let now = entry(&row, OPERATION)?;
         let (standing, withdraws) = match decide(now.standing, *change, condition) {
-            Decision::Unknown => return Ok(Changed::Unknown),
-            Decision::Mismatch => return Ok(Changed::Mismatch),
-            Decision::Unchanged => return Ok(Changed::unchanged(now)),
             Decision::Changed { standing, withdraws } => (standing, withdraws),
+            nothing @ (Decision::Unknown | Decision::Mismatch | Decision::Unchanged) => {
+                // Dropped, it would hold its lock for a moment longer than this call lasts, and a page of a fan-out that comes
+                // then would take the notification for somebody else's.
+                tx.rollback().await.map_err(during(OPERATION))?;
+                return Ok(match nothing {
+                    Decision::Mismatch => Changed::Mismatch,
+                    Decision::Unchanged => Changed::unchanged(now),
+                    Decision::Unknown | Decision::Changed { .. } => Changed::Unknown,
+                });
+            }
         };
         let at = Columns::new(&row, OPERATION).time("now")?;
         let mut entry = Entry { standing, modified_at: Some(at), ..now };
@@ -244,7 +251,7 @@ async fn write(connection: &mut PgConnection, entry: &Entry, at: Timestamp, with
     Ok(())
 }
 
-/// The subscriptions that a state push of this notification waits for. Locked, so that none of them is taken before this
+/// The subscriptions that need no further state push of this notification: one waits for them, or they had enough. Locked, so that none of them is taken before this
 /// change can be fetched; one that is being taken now does not count.
 ///
 /// Index: `deliveries_of_notification`.
@@ -259,7 +266,14 @@ async fn waiting(connection: &mut PgConnection, id: NotificationId) -> sqlx::Res
     )
     .bind(id.0)
     .bind(State::Due.number())
+    .fetch_all(&mut *connection)
+    .await?;
+    let enough: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT unsid FROM deliveries WHERE notification_id = $1 AND form = 3 GROUP BY unsid HAVING count(*) >= $2",
+    )
+    .bind(id.0)
+    .bind(STATE_PUSHES_LIMIT)
     .fetch_all(connection)
     .await?;
-    Ok(waiting.into_iter().map(Unsid).collect())
+    Ok(waiting.into_iter().chain(enough).map(Unsid).collect())
 }

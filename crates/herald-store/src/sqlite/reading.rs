@@ -17,7 +17,7 @@ use super::rows::{Columns, counted, first, stored};
 use super::subscriptions::active_subscriptions;
 use super::take::notification;
 use super::{JobResult, Sqlite, Tx};
-use crate::reading::{Place, TOLD_LIMIT, Wanted, state_pushes};
+use crate::reading::{Place, STATE_PUSHES_LIMIT, TOLD_LIMIT, Wanted, state_pushes};
 use crate::{Changed, Changing, Entry, Mark, Result, Teller};
 
 impl Sqlite {
@@ -212,12 +212,18 @@ fn write(tx: &Tx<'_>, entry: &Entry, at: Timestamp, withdraws: bool) -> JobResul
     Ok(())
 }
 
-/// The subscriptions that a state push of this notification waits for. Index: `deliveries_of_notification`.
+/// The subscriptions that need no further state push of this notification: one waits for them, or they had enough. Index: `deliveries_of_notification`.
 fn waiting(tx: &Tx<'_>, id: NotificationId) -> JobResult<HashSet<Unsid>> {
-    let mut waiting = tx
-        .connection
-        .prepare_cached("SELECT unsid FROM deliveries WHERE notification_id = ?1 AND form = 3 AND state = ?2")?;
-    waiting.query_and_then(params![id.0, State::Due.number()], |row| Ok(Unsid(row.get(0)?)))?.collect()
+    let mut waiting = tx.connection.prepare_cached(
+        "
+            SELECT unsid
+              FROM deliveries
+             WHERE notification_id = ?1 AND form = 3
+             GROUP BY unsid
+            HAVING max(state = ?2) OR count(*) >= ?3",
+    )?;
+    let params = params![id.0, State::Due.number(), STATE_PUSHES_LIMIT];
+    waiting.query_and_then(params, |row| Ok(Unsid(row.get(0)?)))?.collect()
 }
 
 /// Index: `deliveries_of_notification`.
