@@ -9,6 +9,7 @@ HERALD_APP (the targetHostName), HERALD_AMQP_URL (where the events are). Needs p
 import json
 import os
 import sys
+import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
@@ -21,8 +22,11 @@ LAST = {"received", "toasted", "gone", "failed", "expired", "withdrawn", "noDevi
 
 def call(path, body, **headers):
     request = urllib.request.Request(URL + path, body, headers, method="POST")
-    with urllib.request.urlopen(request, timeout=30) as answer:  # an error has Graph's envelope in its body
-        return json.load(answer)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as refused:  # its body says where the mistake is and what to do
+        sys.exit(f"{refused}: {refused.read().decode()}")
 
 
 def token():

@@ -100,6 +100,10 @@ impl From<NewSubscription> for Registration {
     }
 }
 
+/// Subscriptions that one registration ends because they are too many. Imports know no limit: a user who has thousands keeps
+/// most of them, and comes down by a few with each new device.
+const SURPLUS_LIMIT: usize = 5;
+
 /// What registering does to the subscriptions that are there.
 pub(crate) struct Plan<'a> {
     /// This one is kept, with what was registered.
@@ -130,7 +134,7 @@ pub(crate) fn plan<'a>(registration: &Registration, candidates: &'a [KnownSubscr
         let active = candidates.iter().filter(|known| known.active).map(|known| &known.subscription);
         surplus = active.filter(mine).filter(|s| !has_token(s)).collect();
         surplus.sort_unstable_by_key(|s| (s.confirmed_at, s.id));
-        surplus.truncate((surplus.len() + 1).saturating_sub(limit));
+        surplus.truncate((surplus.len() + 1).saturating_sub(limit).min(SURPLUS_LIMIT));
     }
     Some(Plan { keep, replaced, surplus })
 }

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use herald_core::delivery::State;
 use herald_core::ids::{AppId, PushToken, UserId};
 use herald_core::subscription::{Environment, Platform, TokenKind};
 use herald_core::time::Timestamp;
 use herald_harness::Database;
+use herald_store::conformance::{due, only};
 use herald_store::{DeadFilter, Delta, DeltaFrom, NewSubscription, PostgresConfig, Store, StoreError};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
@@ -204,4 +206,15 @@ async fn what_is_committed_after_a_mark_was_taken_is_in_the_next_delta_however_e
     open.commit().await.unwrap();
     let (second, _) = page(Some(mark)).await;
     assert_eq!(second, 2, "the slow one; the quick one again, since it is not known to be older");
+}
+
+#[tokio::test]
+async fn what_is_due_to_a_subscription_that_was_erased_meanwhile_is_closed_when_it_is_taken() {
+    let (database, store) = empty().await;
+    store.migrate().await.unwrap();
+    let (id, hint) = due(&store, "anna", "1").await;
+    let mut connection = PgConnection::connect(&database.url()).await.unwrap();
+    sqlx::query("DELETE FROM subscriptions").execute(&mut connection).await.unwrap();
+    assert!(store.take(&[hint], Duration::from_secs(60)).await.unwrap().is_empty());
+    assert_eq!(only(&store, id).await.delivery.state, State::Withdrawn);
 }

@@ -52,7 +52,8 @@ pub(crate) async fn run(input: &Input, args: &SimulateArgs) -> anyhow::Result<()
     });
     secrets(&args.dir, &args.apps)?;
     let login = input.env.get("HERALD_AMQP_URL").and_then(|url| connect::login_of(url));
-    let toml = configuration(&args.apps, &simulator, login.as_deref())?;
+    let public_url = args.receipts_url.as_deref().and_then(origin).unwrap_or_else(|| format!("http://{LISTEN}"));
+    let toml = configuration(&args.apps, &simulator, &public_url, login.as_deref())?;
     std::fs::write(&file, toml).with_context(|| file.display().to_string())?;
 
     out::line(format!("APNs           {} (sandbox {})", simulator.apns_url(), simulator.apns_sandbox_url()))?;
@@ -122,14 +123,25 @@ fn keep(path: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 /// The `herald.toml`. Paths are relative to it.
-fn configuration(apps: &[String], simulator: &Simulator, login: Option<&str>) -> anyhow::Result<String> {
+fn configuration(
+    apps: &[String],
+    simulator: &Simulator,
+    public_url: &str,
+    login: Option<&str>,
+) -> anyhow::Result<String> {
     let logins: BTreeMap<&str, ()> = USUAL_LOGINS.into_iter().chain(login).map(|login| (login, ())).collect();
     let logins: Vec<&str> = logins.into_keys().collect();
     let apps = apps_toml(apps, simulator, &logins)?;
-    let gateway = gateway_toml(&format!("http://{LISTEN}"));
+    let gateway = gateway_toml(public_url);
     Ok(format!(
         "{MARK}\n# Broker and store: HERALD_AMQP_URL and HERALD_DATABASE_URL; without them `herald up` works on files beside this one.\n{gateway}{apps}"
     ))
+}
+
+/// Where a gateway is whose receipts have this address.
+fn origin(url: &str) -> Option<String> {
+    let uri: http::Uri = url.parse().ok()?;
+    Some(format!("{}://{}", uri.scheme()?, uri.authority()?))
 }
 
 /// The built-in issuer's part of a `herald.toml` in the simulator's folder, whose clients are the apps themselves.
@@ -190,6 +202,15 @@ secret_file = "{app}.client-secret"
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_gateway_is_where_the_receipts_go() {
+        assert_eq!(
+            origin("https://push.contoso.com:8443/v1/receipts").as_deref(),
+            Some("https://push.contoso.com:8443")
+        );
+        assert_eq!(origin("/v1/receipts"), None);
+    }
 
     #[test]
     fn an_app_s_names_at_apple_and_google_follow_from_its_host_name() {

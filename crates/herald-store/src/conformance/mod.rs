@@ -230,7 +230,8 @@ pub fn request(name: &str, key: &str) -> NewNotification {
         app_notification_id: Some(key.to_owned()),
         group_name: None,
         priority: Priority::High,
-        payload: Payload { raw: Some("{}".to_owned()), visual: None },
+        // PostgreSQL's JSON has no word for it.
+        payload: Payload { raw: Some("{\u{0}}".to_owned()), visual: None },
         display_ttl: None,
         target_policy: PlatformSet::ALL,
         fallback: None,

@@ -21,6 +21,7 @@ pub async fn events_come_out_until_they_are_done(store: Store) {
     let find = |row: &crate::OutboxRow| events.iter().any(|e| e.id == row.id && e.body == row.body);
     assert!(claimed.iter().chain(&rest).all(find));
     let ids: Vec<Uuid> = claimed.iter().chain(&rest).map(|row| row.id).collect();
+    assert_eq!(ids, events.iter().map(|event| event.id).collect::<Vec<_>>(), "in the order in which it happened");
     assert_eq!(store.outbox_done(&ids).await.unwrap(), 3);
     assert_eq!(store.outbox_done(&ids).await.unwrap(), 0);
     assert!(told(&store).await.is_empty());

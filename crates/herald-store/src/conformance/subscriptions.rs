@@ -151,6 +151,11 @@ pub async fn a_new_device_beyond_the_limit_ends_the_one_confirmed_longest_ago(st
     assert_eq!(active().await, [fifth.id]);
     assert_eq!(only(&store, notification).await.delivery.state, State::Withdrawn);
     assert_eq!(told(&store).await.len(), 4);
+    // Who has very many, as by an import, loses only a few of them to a new one.
+    let phones: Vec<_> = (0..20).map(|n| phone("wide", &format!("w{n}"))).collect();
+    store.subscribe_many(&phones).await.unwrap();
+    register(&store, limited(phone("wide", "new"), 3)).await;
+    assert_eq!(store.list(&app(), &user("wide")).await.unwrap().len(), 20 + 1 - 5);
 }
 
 pub async fn concurrent_registrations_of_one_user_keep_to_the_limit(store: Store) {

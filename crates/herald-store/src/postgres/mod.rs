@@ -129,8 +129,15 @@ impl Postgres {
         Ok((sent, store.into(), Instant::now()))
     }
 
+    /// On a connection of its own without a time limit: an index on a large table takes its time, and another replica waits for
+    /// it in a statement too. What else is under way ends within its own limit, so no lock is waited for longer.
     pub(crate) async fn migrate(&self) -> Result<()> {
-        MIGRATIONS.run(&self.pool).await.map_err(|e| match e {
+        // Not told what others are ([`set_up`]).
+        let alone = PgPoolOptions::new().max_connections(1).connect_with((*self.pool.connect_options()).clone()).await;
+        let alone = alone.map_err(during("migrate"))?;
+        let migrated = MIGRATIONS.run(&alone).await;
+        alone.close().await;
+        migrated.map_err(|e| match e {
             sqlx::migrate::MigrateError::Execute(e) | sqlx::migrate::MigrateError::ExecuteMigration(e, _) => {
                 during("migrate")(e)
             }

@@ -17,19 +17,21 @@ pub(crate) async fn insert_events(connection: &mut PgConnection, events: &[Outbo
     if events.is_empty() {
         return Ok(());
     }
-    // Sorted, so that two transactions with the same events wait for each other in one order.
-    let mut events: Vec<&OutboxEvent> = events.iter().collect();
-    events.sort_unstable_by_key(|event| event.id);
+    // Their places make a time of each, so that what happened in one moment is told in its order. Sorted, so that two
+    // transactions with the same events wait for each other in one order.
+    let mut events: Vec<(i64, &OutboxEvent)> = (0..).zip(events).collect();
+    events.sort_unstable_by_key(|(_, event)| event.id);
     sqlx::query(
         "
         INSERT INTO outbox (id, routing_key, body, next_at)
-        SELECT id, routing_key, body, clock_timestamp()
-          FROM unnest($1::uuid[], $2::text[], $3::text[]) AS new (id, routing_key, body)
+        SELECT id, routing_key, body, (SELECT clock_timestamp()) + place * interval '1 microsecond'
+          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[]) AS new (id, routing_key, body, place)
             ON CONFLICT (id) DO NOTHING",
     )
-    .bind(events.iter().map(|event| event.id).collect::<Vec<_>>())
-    .bind(events.iter().map(|event| event.routing_key.as_str()).collect::<Vec<_>>())
-    .bind(events.iter().map(|event| event.body.as_str()).collect::<Vec<_>>())
+    .bind(events.iter().map(|(_, event)| event.id).collect::<Vec<_>>())
+    .bind(events.iter().map(|(_, event)| event.routing_key.as_str()).collect::<Vec<_>>())
+    .bind(events.iter().map(|(_, event)| event.body.as_str()).collect::<Vec<_>>())
+    .bind(events.iter().map(|(place, _)| *place).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())

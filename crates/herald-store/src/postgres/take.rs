@@ -15,6 +15,7 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::Postgres;
+use super::close::close_deliveries;
 use super::due::arrays;
 use super::error::during;
 use super::rows::{Columns, micros};
@@ -43,12 +44,14 @@ async fn complete(connection: &mut PgConnection, rows: &[PgRow]) -> Result<Vec<T
     }
     let notifications = read_notifications(connection, &wanted.0, OPERATION).await?;
     let subscriptions = read_subscriptions(connection, &wanted.1).await?;
-    let mut taken = Vec::with_capacity(rows.len());
+    let (mut taken, mut orphans) = (Vec::with_capacity(rows.len()), Vec::new());
     for (row, (notification, unsid)) in rows.iter().zip(wanted.0.into_iter().zip(wanted.1)) {
         let columns = Columns::new(row, OPERATION);
-        // Both are missing only if the sweep deleted them, long after their end: nothing is left to push.
-        let Some((notification, received_at)) = notifications.get(&NotificationId(notification)) else { continue };
-        let Some((subscription, active)) = subscriptions.get(&Unsid(unsid)) else { continue };
+        let known = notifications.get(&NotificationId(notification)).zip(subscriptions.get(&Unsid(unsid)));
+        let Some(((notification, received_at), (subscription, active))) = known else {
+            orphans.push(columns.get("id")?);
+            continue;
+        };
         let delivery: Delivery = columns.delivery(notification.expires_at)?;
         taken.push(Taken {
             delivery,
@@ -61,6 +64,9 @@ async fn complete(connection: &mut PgConnection, rows: &[PgRow]) -> Result<Vec<T
             taken_at: columns.time("taken_at")?,
         });
     }
+    // The user was erased while this was being stored, or the sweep deleted what had ended long ago: nothing is left to push, and
+    // without an end the row would be due again after each lease.
+    close_deliveries(connection, &orphans, State::Withdrawn, OPERATION).await?;
     Ok(taken)
 }
 

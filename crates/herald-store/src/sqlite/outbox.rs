@@ -21,8 +21,9 @@ pub(crate) fn insert_events(tx: &Tx<'_>, events: &[OutboxEvent]) -> JobResult<()
     let mut insert = tx.connection.prepare_cached(
         "INSERT INTO outbox (id, routing_key, body, next_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO NOTHING",
     )?;
-    for event in events {
-        insert.execute(params![event.id, event.routing_key, event.body, now])?;
+    // What happened in one moment is told in its order.
+    for (place, event) in (0_i64..).zip(events) {
+        insert.execute(params![event.id, event.routing_key, event.body, now + place])?;
     }
     Ok(())
 }

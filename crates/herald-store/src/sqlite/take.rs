@@ -11,6 +11,7 @@ use herald_core::notification::{Content, Notification};
 use herald_core::time::Timestamp;
 use herald_sqlite::rusqlite::params;
 
+use super::close::close_deliveries;
 use super::rows::{Columns, stored};
 use super::subscriptions::read_known;
 use super::{JobResult, Sqlite, Tx};
@@ -62,10 +63,14 @@ fn open_at_version(
     let mut rows = open.query(params![hint.delivery.0, hint.version])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let columns = Columns(row);
-    // Both are missing only if the sweep deleted them, long after their end: nothing is left to push.
-    let notification = NotificationId(columns.get("notification_id")?);
-    let Some((notification, received_at)) = notifications.read(tx, notification)? else { return Ok(None) };
-    let Some(known) = read_known(tx, Unsid(columns.get("unsid")?))? else { return Ok(None) };
+    let notification = notifications.read(tx, NotificationId(columns.get("notification_id")?))?;
+    let known = read_known(tx, Unsid(columns.get("unsid")?))?;
+    let Some(((notification, received_at), known)) = notification.zip(known) else {
+        // The user was erased while this was being stored, or the sweep deleted what had ended long ago: nothing is left to
+        // push, and without an end the row would be due again after each lease.
+        close_deliveries(tx, &[hint.delivery.0], State::Withdrawn)?;
+        return Ok(None);
+    };
     let delivery = columns.delivery(notification.expires_at)?;
     Ok(Some(Taken {
         delivery,

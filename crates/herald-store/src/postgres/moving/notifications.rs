@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use serde::Deserialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -33,12 +34,12 @@ async fn insert(connection: &mut PgConnection, rows: &[NotificationRow]) -> sqlx
         INSERT INTO notifications (id, app_id, user_id, key, lane, content, received_at, expires_at, deliver_at, next_at,
                                    cursor, swept_at, read, user_action, modified_at, deleted_at, revision,
                                    app_notification_id)
-        SELECT new.*, new.content::jsonb->>'app_notification_id'
+        SELECT new.*
           FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::timestamptz[],
                       $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::uuid[], $12::timestamptz[],
-                      $13::boolean[], $14::smallint[], $15::timestamptz[], $16::timestamptz[], $17::integer[])
+                      $13::boolean[], $14::smallint[], $15::timestamptz[], $16::timestamptz[], $17::integer[], $18::text[])
                AS new (id, app_id, user_id, key, lane, content, received_at, expires_at, deliver_at, next_at, cursor,
-                       swept_at, read, user_action, modified_at, deleted_at, revision)
+                       swept_at, read, user_action, modified_at, deleted_at, revision, app_notification_id)
          ORDER BY id
             ON CONFLICT DO NOTHING
         RETURNING id",
@@ -60,8 +61,18 @@ async fn insert(connection: &mut PgConnection, rows: &[NotificationRow]) -> sqlx
     .bind(column!(rows, at? modified_at))
     .bind(column!(rows, at? deleted_at))
     .bind(column!(rows, revision))
+    .bind(rows.iter().map(|row| name(&row.content)).collect::<Vec<_>>())
     .fetch_all(connection)
     .await
+}
+
+/// The producer's own id, which is part of the content. Not by SQL: PostgreSQL's JSON refuses a `\u0000` anywhere in it.
+fn name(content: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        app_notification_id: Option<String>,
+    }
+    serde_json::from_str::<Named>(content).ok()?.app_notification_id
 }
 
 /// Index: primary key. A fan-out starts without a cursor, goes on by ascending ids, and is over without `next_at`. That its
