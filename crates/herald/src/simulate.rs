@@ -141,7 +141,9 @@ fn configuration(
 /// Where a gateway is whose receipts have this address.
 fn origin(url: &str) -> Option<String> {
     let uri: http::Uri = url.parse().ok()?;
-    Some(format!("{}://{}", uri.scheme()?, uri.authority()?))
+    let scheme = uri.scheme_str().filter(|scheme| ["http", "https"].contains(scheme))?;
+    let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{scheme}://{}{port}", uri.host()?))
 }
 
 /// The built-in issuer's part of a `herald.toml` in the simulator's folder, whose clients are the apps themselves.
@@ -209,7 +211,10 @@ mod tests {
             origin("https://push.contoso.com:8443/v1/receipts").as_deref(),
             Some("https://push.contoso.com:8443")
         );
-        assert_eq!(origin("/v1/receipts"), None);
+        assert_eq!(origin("http://anna:secret@localhost/v1/receipts").as_deref(), Some("http://localhost"));
+        for none in ["/v1/receipts", "ftp://push.contoso.com/"] {
+            assert_eq!(origin(none), None);
+        }
     }
 
     #[test]

@@ -71,6 +71,13 @@ impl Told<'_> {
         format!("{kind} …{}", &unsid[unsid.len() - 8..])
     }
 
+    /// When it was made. A state push comes whenever its user changes the notification, which its id says.
+    fn begun(&self) -> Timestamp {
+        let made = self.delivery.delivery.id.0.get_timestamp().filter(|_| self.delivery.delivery.form == Form::State);
+        let made = made.map(|at| Timestamp::from_micros(0).plus(Duration::new(at.to_unix().0, at.to_unix().1)));
+        made.map_or(self.trace.received_at, |at| at.max(self.trace.received_at))
+    }
+
     fn is_owed(&self) -> bool {
         self.delivery.delivery.fallback_delay.is_some()
     }
@@ -83,7 +90,7 @@ impl Told<'_> {
 fn of_delivery(told: &Told<'_>, facts: &mut Vec<Fact>) {
     let (delivery, device) = (told.delivery, told.device());
     let mut fact = |at, text| facts.push(Fact { at, text });
-    let begun = told.trace.received_at;
+    let begun = told.begun();
     fact(begun, format!("{} push to {device}{}", first_form(told), about(told)));
     if let Some(why) = not_owed(told) {
         fact(begun, format!("no fallback for {device}: {why}"));
@@ -98,10 +105,14 @@ fn of_delivery(told: &Told<'_>, facts: &mut Vec<Fact>) {
     match (delivery.received_at, delivery.closed_at) {
         (Some(received), Some(closed)) if delivery.delivery.state == State::Received => {
             let cancelled = if told.is_owed() && told.toasted_at().is_none() { ": no toast is sent" } else { "" };
-            let had = after(begun, received);
+            let had = after(told.trace.received_at, received);
             fact(closed, format!("receipt of {device}: its app has it since {had}{cancelled}"));
         }
-        (Some(received), _) => fact(received, format!("late receipt of {device}: its app has it")),
+        (Some(received), _) => {
+            // Where nothing waited for one, it is no fault to come after the end.
+            let late = if told.toasted_at().is_some() { "late receipt" } else { "receipt" };
+            fact(received, format!("{late} of {device}: its app has it"));
+        }
         (None, _) => {}
     }
     match delivery.closed_at {
@@ -175,6 +186,12 @@ fn due_toast(told: &Told<'_>, at: Timestamp) -> String {
     match told.delivery.delivery.deadline_at {
         Some(deadline) if deadline <= at => {
             let deadline = after(told.trace.received_at, deadline);
+            let went = |attempt: &Attempt| attempt.form == Form::Raw && attempt.outcome == Outcome::Accepted.as_str();
+            if !told.delivery.attempts.iter().any(went) {
+                return format!(
+                    "no raw push is known to have been accepted for {device} by its deadline at {deadline}: the toast is due"
+                );
+            }
             format!("no receipt of {device} by its deadline at {deadline}: the toast is due")
         }
         _ => format!("the raw push to {device} could not be had in time: the toast is due before its deadline"),

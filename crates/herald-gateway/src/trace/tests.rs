@@ -176,6 +176,40 @@ fn a_receipt_in_time_cancels_the_toast_and_a_late_one_does_not() {
 }
 
 #[test]
+fn what_was_not_waited_for_is_not_late_and_what_was_not_pushed_is_not_waited_for() {
+    let raw = attempt(Form::Raw, 300, "accepted", None);
+    let mut android =
+        TracedDelivery { received_at: Some(at(800)), closed_at: Some(at(310)), ..delivery(State::Accepted, vec![raw]) };
+    android.delivery.fallback_delay = None;
+    let lines = story(&trace(vec![android]));
+    assert_eq!(lines.last().unwrap(), "+0.80 s  receipt of iPhone …000000ab: its app has it");
+    let paused = vec![attempt(Form::Toast, 60_400, "accepted", None)];
+    check(
+        TracedDelivery { closed_at: Some(at(60_420)), ..delivery(State::Toasted, paused) },
+        &[
+            "+60.40 s  no raw push is known to have been accepted for iPhone …000000ab by its deadline at +60.30 s: the toast is due",
+            "+60.41 s  toast push to iPhone …000000ab accepted by APNs (apns-id A-1)",
+            "+60.42 s  done: the person was told by the toast (iPhone …000000ab)",
+        ],
+    );
+}
+
+#[test]
+fn a_state_push_begins_when_its_user_made_the_change() {
+    let mut state = delivery(State::Due, vec![]);
+    let changed = at(25_000);
+    state.delivery.id = DeliveryId(Uuid::new_v7(uuid::Timestamp::from_unix(
+        uuid::NoContext,
+        u64::try_from(changed.secs()).unwrap(),
+        0,
+    )));
+    state.delivery.form = Form::State;
+    state.delivery.fallback_delay = None;
+    let lines = told(&trace(vec![state]), &[known()], at(30_000)).story;
+    assert!(lines[1].starts_with("+25.00 s  state push to iPhone …000000ab"), "{lines:?}");
+}
+
+#[test]
 fn a_refusal_says_what_it_means_and_what_the_provider_said() {
     let throttled = vec![
         attempt(Form::Raw, 300, "throttled", Some((429, "TooManyRequests"))),
