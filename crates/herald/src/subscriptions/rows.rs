@@ -56,6 +56,8 @@ pub(super) struct Rows<R> {
     format: Format,
     /// For each of [`NAMES`] its column in the file; empty until the first line of a CSV is read.
     columns: [Option<usize>; NAMES.len()],
+    /// How many columns the first line of a CSV names, known to [`NAMES`] or not.
+    width: usize,
     /// Of the line read last, from 1.
     line: u64,
     from_line: u64,
@@ -67,7 +69,7 @@ impl<R: BufRead> Rows<R> {
     /// # Errors
     /// If it can't be read; a [`Wrong`] as the outer `Ok`'s error if a CSV's first line doesn't name its columns.
     pub(super) fn new(input: R, format: Format, from_line: u64) -> io::Result<Result<Self, Wrong>> {
-        let mut rows = Self { input, format, columns: [None; NAMES.len()], line: 0, from_line };
+        let mut rows = Self { input, format, columns: [None; NAMES.len()], width: 0, line: 0, from_line };
         if format == Format::Csv {
             let Some(line) = rows.read_line()? else { return Ok(Err(rows.no_names("is empty"))) };
             let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line);
@@ -75,6 +77,7 @@ impl<R: BufRead> Rows<R> {
             for (column, name) in NAMES.iter().zip(&mut rows.columns) {
                 *name = names.iter().position(|given| given.trim().eq_ignore_ascii_case(column));
             }
+            rows.width = names.len();
             if let Some(missing) = NAMES.iter().zip(&rows.columns).take(4).find(|(_, at)| at.is_none()) {
                 return Ok(Err(rows.no_names(&format!("has no column {}", missing.0))));
             }
@@ -99,7 +102,12 @@ impl<R: BufRead> Rows<R> {
             }
             let row = match self.format {
                 _ if line.len() as u64 > MAX_LINE => Err("is longer than 64 KiB"),
-                Format::Csv => fields(&line).map(|fields| self.of_csv(&fields)).ok_or("is no CSV of UTF-8 text"),
+                Format::Csv => match fields(&line) {
+                    // A file that was cut off ends in half a row, whose token may still look like one.
+                    Some(fields) if fields.len() != self.width => Err("has not as many fields as the first line"),
+                    Some(fields) => Ok(self.of_csv(&fields)),
+                    None => Err("is no CSV of UTF-8 text"),
+                },
                 Format::JsonLines => serde_json::from_slice(&line).map_err(|_| "is no JSON object of texts"),
             };
             let wrong = |problem: &str| Wrong {
@@ -249,28 +257,29 @@ mod tests {
              t1,A.example,anna,android,,\r\n\
              \r\n\
              \"t2\",a.example,\"b, en\",Android,x,2030-01-01T00:00:00Z\r\n\
-             t3,a.example\r\n\
+             t3,a.example,,android,,\r\n\
              \"t4,a.example,anna,android\r\n\
              {long},a.example,anna,android\r\n\
-             t5,b.example,anna,android\r\n\
+             t5,b.example,anna,android,,\r\n\
              t6,a.example,anna,android,,never\r\n\
              t7,a.example,anna,android,,2020-01-01T00:00:00Z\r\n\
              t8,a.example,anna,android"
         );
         let lines = all(csv.as_bytes(), Format::Csv, 1);
         let bad = |text: &str| Err(text.to_owned());
+        let torn = "has not as many fields as the first line; put it right, and import it by itself";
         assert_eq!(
             lines,
             [
                 (2, Ok("anna t1 1707776000".to_owned())),
                 (4, Ok("b, en t2 1893456000".to_owned())),
                 (5, bad("line 5: user: is missing; give it in every row")),
-                (6, bad("line 6: app: is missing; give it in every row")),
+                (6, bad(&format!("line 6: {torn}"))),
                 (7, bad("line 7: is longer than 64 KiB; put it right, and import it by itself")),
                 (8, bad("line 8: app: no such app is configured; configure it, or give its targetHostName")),
                 (9, bad("line 9: expiresAt: is not a time; give one like 2026-12-01T00:00:00Z")),
                 (10, bad("line 10: expiresAt: is over; leave the row out, or give a later time")),
-                (11, Ok("anna t8 1707776000".to_owned())),
+                (11, bad(&format!("line 11: {torn}"))),
             ]
         );
         assert_eq!(all(csv.as_bytes(), Format::Csv, 11), lines[8..]);
