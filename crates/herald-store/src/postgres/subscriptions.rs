@@ -44,11 +44,13 @@ impl Postgres {
         let candidates: Vec<KnownSubscription> =
             rows.iter().map(|row| Columns::new(row, OPERATION).known()).collect::<Result<_>>()?;
         let Some(plan) = plan(registration, &candidates) else { return Ok(Tried::Done(None)) };
-        let ended = plan.replaced.iter().map(|s| (*s, "replaced")).chain(plan.surplus.iter().map(|s| (*s, "surplus")));
-        for (former, reason) in ended {
-            end_subscriptions(&mut tx, vec![former.id.0], reason).await.map_err(during(OPERATION))?;
-            withdraw_to(&mut tx, former, teller, OPERATION).await?;
+        for (ended, reason) in [(&plan.replaced, "replaced"), (&plan.surplus, "surplus")] {
+            let ids = ended.iter().map(|former| former.id.0).collect();
+            end_subscriptions(&mut tx, ids, reason).await.map_err(during(OPERATION))?;
         }
+        // Of all of them at once, so that their deliveries are locked in the one order that takes, records and receipts have.
+        let ended: Vec<&Subscription> = plan.replaced.iter().chain(&plan.surplus).copied().collect();
+        withdraw_to(&mut tx, &ended, teller, OPERATION).await?;
         let written = match plan.keep {
             Some(unsid) => renew(&mut tx, unsid, registration).await,
             None => insert(&mut tx, Unsid(Uuid::now_v7()), registration).await,
@@ -175,7 +177,7 @@ impl Postgres {
         let columns = Columns::new(&row, OPERATION);
         let (former, active) = (columns.subscription()?, columns.get("active")?);
         end_subscriptions(&mut tx, vec![unsid.0], "ended").await.map_err(during(OPERATION))?;
-        withdraw_to(&mut tx, &former, teller, OPERATION).await?;
+        withdraw_to(&mut tx, &[&former], teller, OPERATION).await?;
         tx.commit().await.map_err(during(OPERATION))?;
         Ok(active)
     }
@@ -328,14 +330,14 @@ async fn insert_many(
     .await
 }
 
-/// Withdraws the open deliveries to a subscription that ended.
+/// Withdraws the open deliveries to subscriptions that ended.
 async fn withdraw_to(
     connection: &mut PgConnection,
-    former: &Subscription,
+    ended: &[&Subscription],
     teller: Option<&Teller>,
     operation: &'static str,
 ) -> Result<()> {
-    let ended = [(former.id, former.app.clone(), former.user.clone())];
+    let ended: Vec<_> = ended.iter().map(|former| (former.id, former.app.clone(), former.user.clone())).collect();
     let open = open_deliveries_to(connection, &ended).await.map_err(during(operation))?;
     let closed = close_deliveries(connection, &open, State::Withdrawn, operation).await?;
     tell(connection, &closed, teller, operation).await
